@@ -1,0 +1,95 @@
+"""Writes the reference pages that follow from the code: a page per package, a table per kind of member."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import medmtl
+
+INTERNAL = {"__main__", "_version", "cli", "config", "verbs"}
+PAGE = """# {name}
+
+```{{eval-rst}}
+.. automodule:: {name}
+   :members:
+   :show-inheritance:
+```
+"""
+
+
+def module_names() -> list[str]:
+    """Names of the packages and modules whose public names a user may import."""
+    found = (module.name for module in pkgutil.iter_modules(medmtl.__path__))
+    return [f"medmtl.{name}" for name in sorted(found) if name not in INTERNAL]
+
+
+REGISTRIES = {
+    "Weightings": ("medmtl.weighting", "WEIGHTINGS"),
+    "Kinds of task": ("medmtl.tasks", "TASKS"),
+    "Backbones": ("medmtl.models", "BACKBONES"),
+    "Dataset formats": ("medmtl.data.formats", "FORMATS"),
+}
+
+
+def options_of(member: type) -> str:
+    """Names of a member's own options: keyword-only arguments, or the fields of its `Options`."""
+    fields = getattr(getattr(member, "Options", None), "model_fields", None)
+    if fields is not None:
+        return ", ".join(f"`{name}`" for name in fields)
+    parameters = inspect.signature(member).parameters.values()
+    return ", ".join(f"`{p.name}`" for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+def member_tables() -> str:
+    """A table per registry: short name, what it is, options."""
+    parts = []
+    for title, (module, name) in REGISTRIES.items():
+        registry = getattr(importlib.import_module(module), name)
+        rows = [f"## {title}", "", "| `type` | is | options |", "|---|---|---|"]
+        for short in registry:
+            member = registry.get(short)
+            says = re.sub(r"([|*_<$])", r"\\\1", inspect.getdoc(member).split("\n\n")[0].replace("\n", " "))
+            rows.append(f"| `{short}` | {says} | {options_of(member)} |")
+        parts.append("\n".join(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    """Leaves an unchanged page alone, so that a second build reads only what is new."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def write_pages(app: Sphinx) -> None:
+    """Fills ``reference/generated`` and removes pages of modules that are gone."""
+    folder = Path(app.srcdir) / "reference" / "generated"
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = {f"{name}.md": PAGE.format(name=name) for name in module_names()}
+    for stale in folder.glob("*.md"):
+        if stale.name not in pages:
+            stale.unlink()
+    for name, text in pages.items():
+        write_if_changed(folder / name, text)
+    write_if_changed(folder / "_members.txt", member_tables())
+
+
+def keep_bars(
+    _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """In docstrings ``|A|`` is a size, never reStructuredText's substitution; literals stay as they are."""
+    for number, line in enumerate(lines):
+        parts = re.split(r"(``.*?``)", line)
+        lines[number] = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", keep_bars)
+    app.connect("builder-inited", write_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

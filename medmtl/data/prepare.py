@@ -1,0 +1,228 @@
+"""From files to tensors on one grid: load, orient, resample, normalize, and the way back.
+
+MONAI does the loading, orientation and resampling; what leaves this module is plain tensors, because MetaTensor
+costs several times the operation it wraps on every later step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Orientation, ResampleToMatch, Spacing
+from torch import Tensor
+
+from medmtl.data.nifti import Geometry, frames_first, read_volume
+from medmtl.types import UNLABELLED, CaseError
+
+ANISOTROPIC = 1.5
+"""A volume whose coarsest axis is this much coarser than its finest is a stack of slices."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How every case is brought onto the network's grid; lives in the plan and in the model file.
+
+    Attributes:
+        spacing_mm: target voxel size along the two in-plane axes and the stack axis; None keeps the case's own.
+        patch: ``(X, Y, Z)`` voxels that the network sees at once.
+        normalization: ``zscore`` (per case and channel over all frames, clipped at the 0.1 and 99.9 percentile) or
+            ``none``.
+    """
+
+    spacing_mm: tuple[float | None, float | None, float | None]
+    patch: tuple[int, int, int]
+    normalization: str = "zscore"
+
+
+@dataclass
+class PreparedCase:
+    """One case on the network's grid.
+
+    Attributes:
+        case_id: its name.
+        image: ``(T, C, X, Y, Z)`` float32, normalized.
+        spacing_mm: voxel size of ``image``.
+        source: grid of the files that it came from.
+        is_4d: whether the files have a time axis.
+        affine: ``(4, 4)`` of ``image``.
+        time_step_ms: time between frames, where the file says it.
+        masks: by column, ``(T, X, Y, Z)`` uint8 with 255 = unlabelled.
+        maps: by column, ``(T, X, Y, Z)`` float32 with NaN = unlabelled.
+        labelled: by mask or map column, whether each of the T frames carries any label.
+        values: by column, category index or number; a column that is not labelled is absent.
+        frame_ed: end-diastolic frame, 0-based, where known.
+        frame_es: end-systolic frame, 0-based, where known.
+        centre: ``(3,)`` voxel around which the organ lies (the image centre when no mask says).
+        covariates: ``(V,)`` scalar inputs in their own units, NaN where unknown.
+    """
+
+    case_id: str
+    image: Tensor
+    spacing_mm: tuple[float, float, float]
+    source: Geometry
+    is_4d: bool
+    affine: np.ndarray
+    time_step_ms: float | None = None
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    maps: dict[str, Tensor] = field(default_factory=dict)
+    labelled: dict[str, tuple[bool, ...]] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    frame_ed: int | None = None
+    frame_es: int | None = None
+    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    covariates: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames T."""
+        return int(self.image.shape[0])
+
+
+def stack_axcodes(affine: np.ndarray) -> str:
+    """Axis codes that turn every axis toward R, A or S, with the slice axis of a stack last.
+
+    An isotropic volume becomes RAS. A stack keeps its slices: its coarsest axis stays the third, so that a
+    short-axis stack is never resliced because it happens to lie obliquely in the body.
+    """
+    codes = [{"L": "R", "P": "A", "I": "S"}.get(code, code) for code in nibabel.aff2axcodes(affine)]
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing.max() < ANISOTROPIC * spacing.min():
+        return "RAS"
+    slice_axis = codes.pop(int(spacing.argmax()))
+    return "".join(sorted(codes, key="RAS".index)) + slice_axis
+
+
+def to_grid(data: np.ndarray | Tensor, grid: Geometry, preparation: Preparation, *, mode: str = "bilinear") -> MetaTensor:
+    """Orient and resample ``(T, X, Y, Z)`` onto the network's spacing; the affine travels along."""
+    volume = MetaTensor(torch.as_tensor(np.ascontiguousarray(data)).float(), affine=torch.as_tensor(grid.affine))
+    volume = Orientation(axcodes=stack_axcodes(grid.affine), labels=None)(volume)
+    own = np.linalg.norm(np.asarray(volume.affine)[:3, :3], axis=0)
+    target = [float(o) if t is None else float(t) for o, t in zip(own, preparation.spacing_mm, strict=True)]
+    if np.allclose(own, target, rtol=1e-4):
+        return volume
+    return Spacing(pixdim=target, mode=mode, padding_mode="border", dtype=torch.float32)(volume)
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image on the network's spacing.
+
+    Attributes:
+        image: ``(T, C, X, Y, Z)`` float32, normalized.
+        affine: ``(4, 4)`` of ``image``.
+        source: grid of the files.
+        is_4d: whether the files have a time axis.
+        time_step_ms: time between frames, where the file says it.
+    """
+
+    image: Tensor
+    affine: np.ndarray
+    source: Geometry
+    is_4d: bool
+    time_step_ms: float | None
+
+
+def prepare_image(paths: Sequence[Path], preparation: Preparation, *, spacing_from_pixdim: bool = False) -> LoadedImage:
+    """Load the channels of one case, normalized and on the network's spacing.
+
+    Raises:
+        CaseError: a file cannot be read, has NaN or is constant, or the channels' grids differ.
+    """
+    channels: list[Tensor] = []
+    first: Geometry | None = None
+    affine, is_4d, step = np.eye(4), False, None
+    for path in paths:
+        volume = read_volume(path, spacing_from_pixdim=spacing_from_pixdim)
+        data, grid = frames_first(volume.array), volume.geometry
+        if not np.isfinite(data).all():
+            raise CaseError("NOT_AN_IMAGE", f"{path}: has NaN or infinite voxels; repair or leave out the case")
+        if data.min() == data.max():
+            raise CaseError("NOT_AN_IMAGE", f"{path}: every voxel is {data.flat[0]}; there is no image in it")
+        if first is not None and (difference := grid.differs_from(first)):
+            raise CaseError("MIXED_GRID", f"{path}: {difference} of {paths[0].name}; resample it first")
+        if channels and len(data) != len(channels[0]):
+            raise CaseError("MIXED_GRID", f"{path}: has {len(data)} frames, {paths[0].name} has {len(channels[0])}")
+        first = first or grid
+        moved = to_grid(data.astype(np.float32), grid, preparation)
+        affine, is_4d = np.asarray(moved.affine, dtype=np.float64), volume.array.ndim == 4
+        step = step or volume.time_step_ms
+        channels.append(normalize(moved.as_tensor(), preparation.normalization))
+    assert first is not None, "a case has at least one channel"
+    return LoadedImage(torch.stack(channels, dim=1), affine, first, is_4d, step)
+
+
+def normalize(volume: Tensor, how: str) -> Tensor:
+    """Normalize one channel over all its frames together, so that motion keeps its contrast."""
+    if how == "none":
+        return volume
+    flat = volume.flatten()
+    step = max(1, flat.numel() // 1_000_000)
+    low, high = np.percentile(flat[::step].numpy(), (0.1, 99.9))
+    clipped = volume.clamp(float(low), float(high))
+    return (clipped - clipped.mean()) / clipped.std().clamp_min(1e-6)
+
+
+def prepare_mask(path: Path, image: Geometry, labels: Mapping[str, int], preparation: Preparation) -> Tensor:
+    """Load a mask onto the network's grid: ``(T, X, Y, Z)`` uint8, 255 where nobody labelled.
+
+    Each value is resampled by itself and the largest share wins, which keeps outlines smoother than nearest
+    neighbour does.
+
+    Raises:
+        CaseError: it cannot be read, lies elsewhere than the image, or has a value that is not a label.
+    """
+    data, grid = _read_label(path, image)
+    values = np.unique(data)
+    unknown = sorted(set(values.tolist()) - {0, UNLABELLED, *labels.values()})
+    if unknown:
+        raise CaseError("LABEL_VALUES", f"{path}: has value {unknown[0]:g}, known are 0, 255 and {dict(labels)}")
+    shares = [to_grid((data == value).astype(np.float32), grid, preparation).as_tensor() for value in values]
+    winner = torch.stack(shares).argmax(0)
+    return torch.as_tensor(values.astype(np.uint8))[winner]
+
+
+def prepare_map(path: Path, image: Geometry, preparation: Preparation) -> Tensor:
+    """Load a map of real values onto the network's grid: ``(T, X, Y, Z)`` float32, NaN where unlabelled."""
+    data, grid = _read_label(path, image)
+    known = np.isfinite(data)
+    total = to_grid(np.where(known, data, 0).astype(np.float32), grid, preparation).as_tensor()
+    share = to_grid(known.astype(np.float32), grid, preparation).as_tensor()
+    return torch.where(share > 0.5, total / share.clamp_min(1e-6), torch.nan)
+
+
+def _read_label(path: Path, image: Geometry) -> tuple[np.ndarray, Geometry]:
+    volume = read_volume(path)
+    if difference := volume.geometry.differs_from(image):
+        raise CaseError("LABEL_GEOMETRY_MISMATCH", f"{path}: {difference} of its image; resample it onto the image")
+    return frames_first(volume.array), volume.geometry
+
+
+def back_to_source(volume: Tensor, affine: np.ndarray, source: Geometry, *, mode: str = "bilinear") -> Tensor:
+    """Resample ``(K, X, Y, Z)`` from the network's grid onto the files' own grid: ``(K, *source.shape)``."""
+    moved = MetaTensor(volume.float(), affine=torch.as_tensor(affine))
+    target = MetaTensor(torch.empty((1, *source.shape)), affine=torch.as_tensor(source.affine))
+    return ResampleToMatch(mode=mode, padding_mode="border", dtype=torch.float32)(moved, img_dst=target).as_tensor()
+
+
+def organ_centre(masks: Mapping[str, Tensor], shape: Sequence[int]) -> tuple[float, float, float]:
+    """Middle of the bounding box of everything labelled, over all frames; the image centre without labels."""
+    for mask in masks.values():
+        foreground = ((mask > 0) & (mask != UNLABELLED)).any(0)
+        if foreground.any():
+            index = foreground.nonzero().float()
+            x, y, z = ((index.min(0).values + index.max(0).values) / 2).tolist()
+            return x, y, z
+    x, y, z = ((s - 1) / 2 for s in shape)
+    return x, y, z
+
+
+def labelled_frames(label: Tensor) -> tuple[bool, ...]:
+    """For each frame of a prepared mask or map ``(T, X, Y, Z)``, whether it carries any label."""
+    known = torch.isfinite(label) if label.is_floating_point() else label != UNLABELLED
+    return tuple(bool(flag) for flag in known.flatten(1).any(1).tolist())

@@ -1,0 +1,53 @@
+"""How to train, beside nothing else: the `training` section of a config."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class AugmentationSettings(BaseModel):
+    """How strongly training samples are changed; see `medmtl.data.augment.Augmentation`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rotation_degrees: float = Field(default=180.0, ge=0, description="in-plane rotation, plus or minus")
+    zoom: float = Field(default=0.25, ge=0, description="in-plane zoom between 1/(1+zoom) and 1+zoom")
+    shift_voxels: float = Field(default=8.0, ge=0, description="in-plane shift of the patch")
+    shift_slices: float = Field(default=1.0, ge=0, description="shift of the patch along the stack")
+    mirror: bool = Field(default=True, description="mirror in-plane")
+    probability: float = Field(default=0.2, ge=0, le=1, description="of each intensity change")
+    contrast: float = Field(default=0.3, ge=0, description="intensities times 1 +- contrast")
+    brightness: float = Field(default=0.2, ge=0, description="plus or minus so many standard deviations")
+    gamma: float = Field(default=0.5, ge=0, description="exponent between 1/(1+gamma) and 1+gamma")
+    noise: float = Field(default=0.15, ge=0, description="standard deviation of added noise, at most")
+    blur_voxels: float = Field(default=1.0, ge=0, description="standard deviation of in-plane smoothing, at most")
+
+
+class TrainingSettings(BaseModel):
+    """How long, how fast, on what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(default=20, ge=1, description="rounds of training, validation and checkpoint")
+    steps_per_epoch: int = Field(default=100, ge=1, description="optimizer steps in each")
+    batch_size: int = Field(default=4, ge=1, description="cases per step")
+    random_frames: int = Field(default=0, ge=0, description="frames per case besides ED and ES")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak, reached after the warm-up")
+    weight_decay: float = Field(default=1e-2, ge=0, description="AdamW's")
+    warmup_steps: int = Field(default=50, ge=0, description="linear rise of the learning rate")
+    max_gradient_norm: float = Field(default=5.0, gt=0, description="gradients are scaled down to this norm")
+    ema: float = Field(default=0.995, ge=0, lt=1, description="momentum of the averaged weights; 0 turns them off")
+    patience: int = Field(default=0, ge=0, description="epochs without improvement before stopping; 0 never")
+    keep: Literal["best", "last"] = Field(default="best", description="which weights become the model")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="auto: bfloat16 where it is fast")
+    compile: bool = Field(default=False, description="compile the trunk; worth its minute on a GPU")
+    threads: int = Field(default=0, ge=0, description="CPU threads; 0 times one against all at the start")
+    mirror: bool = Field(default=False, description="average over mirror images in validation")
+    augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in all."""
+        return self.epochs * self.steps_per_epoch

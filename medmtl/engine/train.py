@@ -1,0 +1,208 @@
+"""A whole training, from a job to a model folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from ignite.engine import Engine
+from ignite.handlers import EMAHandler
+
+from medmtl.data.augment import Augmentation
+from medmtl.data.batch import TrainingBatches
+from medmtl.engine.checkpoint import load_tree
+from medmtl.engine.environment import describe_environment
+from medmtl.engine.job import Job
+from medmtl.engine.logs import EpochLog, StepLog
+from medmtl.engine.setup import Ready, set_up
+from medmtl.engine.threads import choose_threads
+from medmtl.engine.trainer import Training, autocast_dtype, build_trainer, restore
+from medmtl.inference.device import choose_device
+from medmtl.inference.model import Model, load_model
+from medmtl.types import Finding, OutputError
+from medmtl.weighting import Weighting, build_weighting
+
+LOG = logging.getLogger("medmtl.train")
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Run:
+    """A finished training.
+
+    Attributes:
+        folder: the RUN folder.
+        model: what was kept.
+        best_score: its validation score.
+        best_epoch: the epoch it came from.
+        refused: training and validation cases that could not be used.
+    """
+
+    folder: Path
+    model: Model
+    best_score: float
+    best_epoch: int
+    refused: list[Finding]
+
+
+def train(job: Job, *, resume: bool = False, progress: Progress | None = None) -> Run:
+    """Train what a job asks for.
+
+    Args:
+        job: what to do.
+        resume: continue the run in the output folder, if there is one; bit-identical to a run that never stopped,
+            on the same machine and thread count.
+        progress: called with ("prepare" or "train", done, all).
+
+    Raises:
+        ConfigError: the config does not fit the dataset, or the device is not there.
+        OutputError: the output folder holds something else, or a run and ``resume`` is not set.
+        NotFiniteError: a loss became NaN.
+    """
+    device = choose_device(job.device)
+    autocast_dtype(job.training.precision, device)
+    weighting = _weighting(job)
+    check_run_folder(job.output, resume=resume)
+    ready = set_up(job, device, None if progress is None else lambda done, n: progress("prepare", done, n))
+    job.output.mkdir(parents=True, exist_ok=True)
+    with log_file(job.output / "log.txt"):
+        return _run(job, ready, weighting.to(device), device, resume=resume, progress=progress)
+
+
+def _weighting(job: Job) -> Weighting:
+    options = dict(job.weighting)
+    return build_weighting(str(options.pop("type")), tuple(job.tasks), **options)
+
+
+def check_run_folder(output: Path, *, resume: bool) -> None:
+    """Refuse a folder that is not a run, or that is one and shall not be continued.
+
+    Raises:
+        OutputError: so.
+    """
+    if output.is_file():
+        raise OutputError(f"{output}: is a file; name a folder")
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    if not (output / "config.yaml").is_file():
+        raise OutputError(f"{output}: exists and is not a medmtl run; choose another folder")
+    if not resume:
+        raise OutputError(f"{output}: holds a run already; continue it with --resume auto, or choose another folder")
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Append medmtl's log to a file while the block runs."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("medmtl")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        handler.close()
+
+
+def _run(
+    job: Job, ready: Ready, weighting: Weighting, device: torch.device, *, resume: bool, progress: Progress | None
+) -> Run:
+    s, output, network = job.training, job.output, ready.model.network
+    patch = ready.plan.preparation.patch
+    volume = (2 * min(s.batch_size, len(ready.train)), len(ready.model.channels), *patch)
+    threads = choose_threads(network, volume, s.threads) if device.type == "cpu" else torch.get_num_threads()
+    _write_yaml(output / "config.yaml", dict(job.resolved))
+    _write_yaml(output / "plan.yaml", ready.plan.as_dict())
+    (output / "environment.json").write_text(json.dumps(describe_environment(device, threads), indent=2) + "\n")
+    checkpoint = output / "checkpoints" / "last.safetensors"
+    found = load_tree(checkpoint) if resume and checkpoint.is_file() else None
+    first_step = 0 if found is None else int(found["iteration"])
+    ema = EMAHandler(network, momentum=1 - s.ema) if s.ema else None
+    if s.compile:
+        network.compile_trunk()
+    groups = [{"params": list(network.parameters()), "weight_decay": s.weight_decay}, *weighting.parameter_groups()]
+    training = Training(
+        model=ready.model,
+        ema=ema,
+        weighting=weighting,
+        optimizer=torch.optim.AdamW(groups, lr=s.learning_rate, fused=device.type == "cuda"),
+        batches=TrainingBatches(
+            ready.train,
+            ready.label_columns,
+            patch,
+            batch_size=s.batch_size,
+            random_frames=s.random_frames,
+            augmentation=Augmentation(**s.augmentation.model_dump()),
+            seed=job.seed,
+        ),
+        val=ready.val,
+        settings=s,
+        device=device,
+        output=output,
+        step_log=StepLog(output / "weights.csv", tuple(ready.model.tasks), first_step),
+        epoch_log=EpochLog(output / "metrics.csv", first_step),
+        progress=None if progress is None else lambda done, n: progress("train", done, n),
+    )
+    trainer = build_trainer(training)
+    torch.manual_seed(job.seed)
+    if found is not None:
+        restore(training, trainer, found)
+        LOG.info("resumed after step %d", first_step)
+    LOG.info(
+        "%d training and %d validation cases, %d parameters, %s, %d threads",
+        len(ready.train), len(ready.val), sum(p.numel() for p in network.parameters()), device, threads,
+    )  # fmt: skip
+    if first_step < s.steps:
+        _run_to_the_end(trainer, s.epochs, s.steps_per_epoch)
+    return _finish(job, ready, training)
+
+
+def _run_to_the_end(trainer: Engine, epochs: int, steps: int) -> None:
+    trainer.run(max_epochs=epochs, epoch_length=steps)
+
+
+def _finish(job: Job, ready: Ready, training: Training) -> Run:
+    """Put the weights that are kept into ``model/``, whole or not at all."""
+    use_best = job.training.keep == "best" and ready.val and training.best_checkpoint.is_file()
+    weights: dict[str, Any] = load_tree(training.best_checkpoint)["network"] if use_best else training.averaged.state_dict()
+    ready.model.network.load_state_dict(weights)
+    ready.model.metadata = {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dataset": job.dataset.name,
+        "training_cases": len(ready.train),
+        "validation_cases": len(ready.val),
+        "steps": job.training.steps,
+        "weighting": dict(job.weighting),
+        "seed": job.seed,
+        "kept": f"epoch {training.best_epoch}" if use_best else "last",
+        "validation_score": training.best_score if use_best else None,
+    }
+    final, partial = job.output / "model", job.output / ".model.part"
+    shutil.rmtree(partial, ignore_errors=True)
+    ready.model.save(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
+    return Run(job.output, load_model(final, allow=_third_party(job)), training.best_score, training.best_epoch, ready.refused)
+
+
+def _third_party(job: Job) -> list[str]:
+    """Members outside medmtl that this job's own config named, and so trusts."""
+    types = [str(section.get("type", "")) for section in (*job.tasks.values(), job.backbone)]
+    return [name for name in types if ":" in name]
+
+
+def _write_yaml(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(data, sort_keys=False))

@@ -1,0 +1,269 @@
+"""The training clock: Ignite's engine around `train_step`, with every handler in one visible list."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import EarlyStopping, EMAHandler
+from ignite.handlers.tensorboard_logger import TensorboardLogger
+
+from medmtl.data.batch import TrainingBatches, to_device
+from medmtl.data.prepare import PreparedCase
+from medmtl.engine.checkpoint import random_state, restore_random_state, save_tree
+from medmtl.engine.evaluator import build_evaluator, overall_score, run_evaluator
+from medmtl.engine.logs import EpochLog, StepLog
+from medmtl.engine.settings import TrainingSettings
+from medmtl.engine.step import train_step
+from medmtl.inference.device import fast_dtype
+from medmtl.inference.model import Model
+from medmtl.inference.predictor import Context
+from medmtl.models import MultiTaskNetwork
+from medmtl.types import ConfigError, StepOutput
+from medmtl.weighting import Weighting
+
+LOG = logging.getLogger("medmtl.train")
+FLUSH_EVERY = 25
+"""Steps between looks at the losses; a NaN is noticed within so many steps."""
+
+
+@dataclass
+class Training:
+    """Everything that changes while a model trains.
+
+    Attributes:
+        model: its network is what the optimizer updates.
+        ema: keeps the exponential moving average of the network, unless that is off.
+        weighting: task weighting.
+        optimizer: over network and weighting.
+        batches: training batches by step.
+        val: prepared validation cases.
+        settings: how long, how fast.
+        device: where.
+        output: the RUN folder.
+        best_score: best validation score so far.
+        best_epoch: the epoch it came from, 0 for none.
+        step_log: `weights.csv`.
+        epoch_log: `metrics.csv`.
+        progress: called after every step with (done, all).
+        stopping: counts epochs without improvement, where a patience is set.
+        started: clock time at which the first step would have begun.
+    """
+
+    model: Model
+    ema: EMAHandler | None
+    weighting: Weighting
+    optimizer: torch.optim.Optimizer
+    batches: TrainingBatches
+    val: list[PreparedCase]
+    settings: TrainingSettings
+    device: torch.device
+    output: Path
+    step_log: StepLog
+    epoch_log: EpochLog
+    best_score: float = -math.inf
+    best_epoch: int = 0
+    progress: Callable[[int, int], None] | None = None
+    stopping: EarlyStopping | None = None
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def averaged(self) -> MultiTaskNetwork:
+        """The weights that are judged and kept: the moving average, or the network itself when that is off."""
+        network = self.model.network if self.ema is None else self.ema.ema_model
+        assert isinstance(network, MultiTaskNetwork)
+        return network
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Where the newest checkpoint is."""
+        return self.output / "checkpoints" / "last.safetensors"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Where the best weights so far are."""
+        return self.output / "checkpoints" / "best.safetensors"
+
+
+def build_trainer(training: Training) -> Engine:
+    """Ignite engine that trains; an epoch is ``steps_per_epoch`` steps."""
+    s = training.settings
+    trainer = Engine(lambda engine, _: _step(training, engine.state.iteration - 1))
+    handlers: list[tuple[Any, Callable[[Engine], Any]]] = [
+        (Events.ITERATION_STARTED, lambda e: set_learning_rate(training, e.state.iteration - 1)),
+        (Events.ITERATION_COMPLETED, lambda e: _log_step(training, e)),
+        (Events.ITERATION_COMPLETED, lambda e: _show_progress(training, e)),
+        (Events.EPOCH_COMPLETED, lambda e: training.weighting.end_epoch()),
+        (Events.EPOCH_COMPLETED, lambda e: _validate(training, e)),
+        (Events.EPOCH_COMPLETED, lambda e: _report_collapse(training, e)),
+        (Events.EPOCH_COMPLETED, lambda e: _keep_best(training, e)),
+    ]
+    if training.ema is not None:
+        handlers.insert(1, (Events.ITERATION_STARTED, lambda e: _set_momentum(training, e)))
+        training.ema.attach(trainer)
+    if s.patience:
+        training.stopping = EarlyStopping(s.patience, lambda e: e.state.score, trainer)
+        handlers.append((Events.EPOCH_COMPLETED, training.stopping))
+    handlers.append((Events.EPOCH_COMPLETED, lambda e: _save(training, e)))
+    for event, handler in handlers:
+        trainer.add_event_handler(event, handler)
+    _attach_tensorboard(training, trainer)
+    return trainer
+
+
+def _set_momentum(training: Training, engine: Engine) -> None:
+    """Share of the newest weights in the average: large at first, so that the start is soon forgotten."""
+    engine.state.ema_momentum = max(1 - training.settings.ema, 10 / (9 + engine.state.iteration))  # type: ignore[attr-defined]
+
+
+def _step(training: Training, step: int) -> StepOutput:
+    training.model.network.train()
+    batch = to_device(training.batches.batch(step), training.device)
+    return train_step(
+        training.model.network,
+        batch,
+        training.model.tasks,
+        training.weighting,
+        training.optimizer,
+        autocast=autocast_dtype(training.settings.precision, training.device),
+        max_gradient_norm=training.settings.max_gradient_norm,
+    )
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The dtype of mixed precision that `training.precision` means on a device, or None for float32.
+
+    Raises:
+        ConfigError: bfloat16 asked for on a CPU without the instructions, where it can be 35 times slower.
+    """
+    fast = fast_dtype(device)
+    if precision == "bfloat16" and fast is None:
+        raise ConfigError("training.precision: this CPU has no fast bfloat16 (AMX); use auto or float32")
+    return None if precision == "float32" else fast
+
+
+def learning_rate_factor(step: int, warmup: int, total: int) -> float:
+    """Linear warm-up, then half a cosine down to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def set_learning_rate(training: Training, step: int) -> None:
+    """The rate is a function of the step alone, so there is no scheduler state to resume."""
+    s = training.settings
+    for group in training.optimizer.param_groups:
+        group["lr"] = s.learning_rate * learning_rate_factor(step, s.warmup_steps, s.steps)
+
+
+def _log_step(training: Training, engine: Engine) -> None:
+    step, s = engine.state.iteration, training.settings
+    weights, raw = training.weighting.weights, training.weighting.raw_weights
+    training.step_log.add(step - 1, step / s.steps_per_epoch, engine.state.output, weights, raw)
+    if step % FLUSH_EVERY == 0 or step % s.steps_per_epoch == 0:
+        training.step_log.flush()
+
+
+def _show_progress(training: Training, engine: Engine) -> None:
+    if training.progress is not None:
+        training.progress(engine.state.iteration, training.settings.steps)
+
+
+def _validate(training: Training, engine: Engine) -> None:
+    """Judge the averaged weights on the validation cases and append a row to `metrics.csv`."""
+    means = training.step_log.means()
+    context = Context(
+        training.averaged.eval(), training.model.tasks, training.model.preparation, training.device, training.settings.mirror
+    )
+    metrics = run_evaluator(build_evaluator(context), training.val)
+    score = overall_score(metrics)
+    engine.state.score = score if math.isfinite(score) else float(engine.state.epoch)  # type: ignore[attr-defined]
+    row: dict[str, Any] = {
+        "epoch": engine.state.epoch,
+        "step": engine.state.iteration,
+        "seconds": time.perf_counter() - training.started,
+        "learning_rate": training.optimizer.param_groups[0]["lr"],
+    }
+    row.update({f"train.loss.{task}": value for task, value in means.items()})
+    for task, found in metrics.items():
+        row.update({f"val.{task}.{name}": value for name, value in found.items() if name != "score"})
+    row["val.score"] = score
+    training.epoch_log.add(row)
+    engine.state.metrics = {k: v for k, v in row.items() if isinstance(v, float) and math.isfinite(v)}
+    told = ", ".join(f"{key.removeprefix('val.')} {value:.3g}" for key, value in row.items() if key.startswith("val."))
+    LOG.info("epoch %d, step %d: %s", engine.state.epoch, engine.state.iteration, told or "no validation labels")
+
+
+def _report_collapse(training: Training, engine: Engine) -> None:
+    task = training.weighting.collapsed()
+    if task is not None:
+        LOG.warning(
+            "task %r has held more than 99 %% of the total for 100 steps or more: the other tasks learn nothing. Use "
+            "weighting type balanced, or normalize_losses, a floor or effective_tasks",
+            task,
+        )
+
+
+def _keep_best(training: Training, engine: Engine) -> None:
+    if engine.state.score > training.best_score:
+        training.best_score, training.best_epoch = engine.state.score, engine.state.epoch
+        save_tree(training.best_checkpoint, {"network": training.averaged.state_dict(), "epoch": engine.state.epoch})
+
+
+def _save(training: Training, engine: Engine) -> None:
+    """Everything that a resumed run needs, in one file."""
+    save_tree(
+        training.last_checkpoint,
+        {
+            "tasks": list(training.model.tasks),
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "network": training.model.network.state_dict(),
+            "averaged": training.averaged.state_dict(),
+            "weighting": dict(training.weighting.state_dict()),
+            "optimizer": training.optimizer.state_dict(),
+            "best": {"score": training.best_score, "epoch": training.best_epoch},
+            "stopping": dict(training.stopping.state_dict()) if training.stopping else {},
+            "seconds": time.perf_counter() - training.started,
+            "random": random_state(),
+        },
+    )
+
+
+def restore(training: Training, trainer: Engine, found: dict[str, Any]) -> None:
+    """Continue from a checkpoint as if the run had never stopped.
+
+    Raises:
+        ConfigError: the checkpoint is of other tasks.
+    """
+    if found["tasks"] != list(training.model.tasks):
+        raise ConfigError(
+            f"{training.last_checkpoint}: was trained on tasks {found['tasks']}, the config has "
+            f"{list(training.model.tasks)}; use another output folder"
+        )
+    training.model.network.load_state_dict(found["network"])
+    training.averaged.load_state_dict(found["averaged"])
+    training.weighting.load_state_dict(found["weighting"])
+    training.optimizer.load_state_dict(found["optimizer"])
+    training.best_score, training.best_epoch = found["best"]["score"], found["best"]["epoch"]
+    if training.stopping is not None and found["stopping"]:
+        training.stopping.load_state_dict(found["stopping"])
+    training.started = time.perf_counter() - found["seconds"]
+    s = training.settings
+    trainer.load_state_dict({"epoch": found["epoch"], "max_epochs": s.epochs, "epoch_length": s.steps_per_epoch})
+    restore_random_state(found["random"])
+
+
+def _attach_tensorboard(training: Training, trainer: Engine) -> None:
+    logger = TensorboardLogger(log_dir=str(training.output / "tensorboard"))
+    logger.attach_output_handler(
+        trainer, Events.EPOCH_COMPLETED, tag="", metric_names="all", global_step_transform=lambda e, _: e.state.iteration
+    )
+    trainer.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, lambda e: logger.close())

@@ -1,0 +1,136 @@
+"""Soft volumes and shapes of predicted masks, in mL and mm: what a small cohort cannot teach a pooled feature.
+
+Everything here is computed on detached probabilities: case-level losses must not bend the outlines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SECTORS = 12
+EMPTY_ML = 0.5
+"""Below this volume a structure counts as absent, and its shape as 0."""
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A wall around a cavity, both indices into the structures; its thickness is described by sectors."""
+
+    wall: int
+    cavity: int
+
+
+@dataclass(frozen=True)
+class FrameShapes:
+    """What one mask says, per frame.
+
+    Attributes:
+        volume_ml: ``(N, K)``.
+        descriptors: ``(N, D)``: volume, largest slice area (cm2), in-plane and along-stack radius of gyration (mm).
+        thickness_mm: ``(N, Z, SECTORS)`` wall thickness, NaN where there is no cavity; None without a ring.
+    """
+
+    volume_ml: Tensor
+    descriptors: Tensor
+    thickness_mm: Tensor | None
+
+
+@torch.no_grad()
+def describe_frames(probabilities: Tensor, spacing_mm: Tensor, ring: Ring | None = None) -> FrameShapes:
+    """Describe structures frame by frame.
+
+    Args:
+        probabilities: ``(N, K, X, Y, Z)`` in 0..1, background left out.
+        spacing_mm: ``(N, 3)``.
+        ring: wall and cavity among the K structures.
+    """
+    p = probabilities.detach().float()
+    sx, sy, sz = spacing_mm.float().unbind(1)
+    area = p.sum((2, 3)) * (sx * sy)[:, None, None] / 100.0  # (N, K, Z) cm2
+    volume = area.sum(2) * sz[:, None] / 10.0
+    weight = p / p.sum((2, 3, 4), keepdim=True).clamp_min(1e-6)
+    planar = _variance(weight.sum((3, 4)), sx) + _variance(weight.sum((2, 4)), sy)
+    along = _variance(weight.sum((2, 3)), sz)
+    present = (volume > EMPTY_ML).float()
+    descriptors = torch.cat(
+        [volume, area.amax(2) * present, planar.clamp_min(0).sqrt() * present, along.clamp_min(0).sqrt() * present], 1
+    )
+    thickness = None if ring is None else _thickness(p[:, ring.wall], p[:, ring.cavity], sx, sy)
+    return FrameShapes(volume, descriptors, thickness)
+
+
+def _variance(profile: Tensor, spacing: Tensor) -> Tensor:
+    """Variance in mm2 of ``(N, K, S)`` mass profiles along one axis of ``(N,)`` spacing."""
+    position = torch.arange(profile.shape[2], device=profile.device).float() * spacing[:, None]
+    mean = (profile * position[:, None]).sum(2, keepdim=True)
+    return (profile * (position[:, None] - mean) ** 2).sum(2)
+
+
+def _thickness(wall: Tensor, cavity: Tensor, sx: Tensor, sy: Tensor) -> Tensor:
+    """Wall thickness ``(N, Z, SECTORS)`` in mm around each slice's cavity centre: outer minus inner radius.
+
+    In a sector of angle a, a cavity of area A has radius sqrt(2 A / a), and wall plus cavity likewise.
+    """
+    n, x, y, z = cavity.shape
+    px = torch.arange(x, device=cavity.device).float()[None, :, None, None] * sx[:, None, None, None]
+    py = torch.arange(y, device=cavity.device).float()[None, None, :, None] * sy[:, None, None, None]
+    mass = cavity.sum((1, 2), keepdim=True).clamp_min(1e-6)
+    dx = px - (cavity * px).sum((1, 2), keepdim=True) / mass
+    dy = py - (cavity * py).sum((1, 2), keepdim=True) / mass
+    angle = torch.atan2(dy.expand(n, x, y, z), dx.expand(n, x, y, z))
+    sector = ((angle / (2 * math.pi) + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
+    index = sector.permute(0, 3, 1, 2).reshape(n, z, x * y)
+    pixel = (sx * sy)[:, None, None]
+
+    def sector_area(p: Tensor) -> Tensor:
+        flat = p.permute(0, 3, 1, 2).reshape(n, z, x * y)
+        return torch.zeros(n, z, SECTORS, device=p.device).scatter_add_(2, index, flat) * pixel
+
+    inner, both = sector_area(cavity), sector_area(cavity + wall)
+    per_radian = 2 * SECTORS / (2 * math.pi)
+    thickness = (both * per_radian).sqrt() - (inner * per_radian).sqrt()
+    has_cavity = (cavity.sum((1, 2)) * (sx * sy)[:, None]) > 100.0
+    return torch.where(has_cavity[:, :, None], thickness, torch.nan)
+
+
+def describe_cycle(shapes: FrameShapes, ed: Tensor, es: Tensor) -> Tensor:
+    """What the two extreme frames of each case say together: ``(B, cycle_size(K, ring))``.
+
+    ED and ES descriptors, the ejected fraction of every structure, and with a ring the wall's mean, spread,
+    thinnest and thickest sector at ED and ES, and how unevenly it thickens.
+    """
+    first, last = shapes.descriptors[ed], shapes.descriptors[es]
+    v_ed, v_es = shapes.volume_ml[ed], shapes.volume_ml[es]
+    ejected = (v_ed - v_es) / v_ed.clamp_min(1.0) * (v_ed > EMPTY_ML)
+    parts = [first, last, ejected]
+    if shapes.thickness_mm is not None:
+        t_ed, t_es = shapes.thickness_mm[ed].flatten(1), shapes.thickness_mm[es].flatten(1)
+        parts += [_spread(t_ed), _spread(t_es), _spread(t_es - t_ed)]
+    return torch.cat(parts, dim=1)
+
+
+def _spread(values: Tensor) -> Tensor:
+    """Mean, standard deviation, 10th and 90th percentile over ``(B, S)`` without NaN; 0 where all are NaN."""
+    known = torch.isfinite(values)
+    filled = torch.where(known, values, torch.nan)
+    mean = filled.nanmean(1)
+    deviation = ((filled - mean[:, None]) ** 2).nanmean(1).sqrt()
+    low, high = filled.nanquantile(0.1, dim=1), filled.nanquantile(0.9, dim=1)
+    return torch.stack([mean, deviation, low, high], dim=1).nan_to_num(0.0)
+
+
+def cycle_size(n_structures: int, ring: Ring | None) -> int:
+    """Number of values that `describe_cycle` gives."""
+    return 9 * n_structures + (12 if ring is not None else 0)
+
+
+def ring_of(structures: Sequence[str], wall: str | None, cavity: str | None) -> Ring | None:
+    """Ring from structure names; None unless both are there."""
+    if wall in structures and cavity in structures:
+        return Ring(structures.index(str(wall)), structures.index(str(cavity)))
+    return None

@@ -1,0 +1,26 @@
+"""Tasks: what one network learns at once."""
+
+from medmtl.tasks.base import TASKS, CaseResult, HeadContext, Task, TaskOptions
+from medmtl.tasks.build import build_network, build_task, task_losses
+from medmtl.tasks.classification import Classification
+from medmtl.tasks.dense_regression import DenseRegression
+from medmtl.tasks.regression import Regression, value_name
+from medmtl.tasks.segmentation import Segmentation
+from medmtl.tasks.tissue import Tissue
+
+__all__ = [
+    "TASKS",
+    "CaseResult",
+    "Classification",
+    "DenseRegression",
+    "HeadContext",
+    "Regression",
+    "Segmentation",
+    "Task",
+    "TaskOptions",
+    "Tissue",
+    "build_network",
+    "build_task",
+    "task_losses",
+    "value_name",
+]

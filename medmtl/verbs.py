@@ -1,0 +1,212 @@
+"""One function per verb of the command line; notebooks and pipelines call the same ones."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from medmtl.config import ExperimentConfig, job_of, load_config, parse_config
+from medmtl.data.dataset import Dataset, open_dataset
+from medmtl.data.ingest import ingest
+from medmtl.engine import Run
+from medmtl.engine import train as run_training
+from medmtl.evaluation import Evaluation, evaluate_predictions
+from medmtl.inference import Model, PredictionRun, find_cases, load_model, predict_cases
+from medmtl.report import build_report
+from medmtl.types import ConfigError, OutputError
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+__all__ = ["Demo", "build_report", "demo", "demo_config", "evaluate", "ingest", "load_model", "predict", "train"]
+
+
+def train(
+    config: Path | str | ExperimentConfig,
+    dataset: Dataset | Path | str | None = None,
+    *,
+    output: Path | str,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Train what a config asks for.
+
+    Args:
+        config: YAML file, or a config that is already parsed.
+        dataset: dataset, its folder, or None for the one that the config names.
+        output: RUN folder to make.
+        overrides: ``key=value`` on top of the config file.
+        resume: continue the run in ``output``, if there is one.
+        device: ``auto``, ``cpu`` or ``cuda``; the config's by default.
+        progress: called as work goes on.
+
+    Raises:
+        ConfigError: config, dataset and device do not fit together; nothing was written.
+        DatasetError: the dataset contradicts itself.
+        OutputError: the output folder holds something else.
+    """
+    parsed = config if isinstance(config, ExperimentConfig) else load_config(config, overrides)
+    wanted = dataset if dataset is not None else parsed.dataset
+    if wanted is None:
+        raise ConfigError("no dataset: name it in the config or on the command line (dataset=FOLDER)")
+    opened = wanted if isinstance(wanted, Dataset) else open_dataset(wanted)
+    return run_training(job_of(parsed, opened, Path(output), device=device), resume=resume, progress=progress)
+
+
+def predict(
+    model: Model | Path | str,
+    source: Path | str,
+    *,
+    output: Path | str,
+    tasks: Sequence[str] | None = None,
+    split: str = "all",
+    device: str = "auto",
+    mirror: bool = False,
+    progress: Progress | None = None,
+) -> PredictionRun:
+    """Predict a NIfTI file, a folder of them, or a dataset; writes a PREDICTIONS folder with a report."""
+    loaded = model if isinstance(model, Model) else load_model(model)
+    found = find_cases(Path(source), loaded.channels, split=split)
+    run = predict_cases(
+        loaded,
+        found.cases,
+        Path(output),
+        dataset=found.dataset,
+        tasks=tasks,
+        device=device,
+        mirror=mirror,
+        progress=_named(progress, "predict"),
+    )
+    build_report(run.folder, dataset=found.dataset)
+    return run
+
+
+def evaluate(
+    model: Model | Path | str,
+    dataset: Dataset | Path | str,
+    *,
+    split: str = "test",
+    output: Path | str | None = None,
+    device: str = "auto",
+    mirror: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Compare a model, or a folder of predictions made elsewhere, with a dataset's labels.
+
+    Args:
+        model: a model, its folder, a RUN folder, or a PREDICTIONS folder.
+        dataset: the truth.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        output: EVALUATION folder; a temporary one by default.
+        device: for the predictions.
+        mirror: average dense tasks over in-plane mirror images.
+        seed: of the bootstrap intervals.
+        progress: called as work goes on.
+    """
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    folder = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="medmtl-"))
+    check_evaluation_folder(folder)
+    if not isinstance(model, Model) and (Path(model) / "predictions.csv").is_file():
+        predictions, run = Path(model), None
+    else:
+        loaded = model if isinstance(model, Model) else load_model(model)
+        cases = opened.select(split)
+        if not cases:
+            raise ConfigError(f"{opened.root / 'cases.csv'}: no case has split = {split}; choose another --split")
+        predictions = folder / "predictions"
+        predict_cases(
+            loaded,
+            cases,
+            predictions,
+            dataset=opened,
+            device=device,
+            mirror=mirror,
+            progress=_named(progress, "predict"),
+        )
+        run = loaded.folder.parent if loaded.folder and (loaded.folder.parent / "weights.csv").is_file() else None
+    found = evaluate_predictions(
+        predictions, opened, folder, split=split, run=run, seed=seed, progress=_named(progress, "evaluate")
+    )
+    build_report(folder, dataset=opened)
+    return found
+
+
+def check_evaluation_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier evaluation.
+
+    Raises:
+        OutputError: it does.
+    """
+    ours = ("evaluation.yaml", "predictions")
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not any((folder / n).exists() for n in ours)):
+        raise OutputError(f"{folder}: exists and holds something other than an evaluation; choose another folder")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made, each in a folder of its own below ``folder``."""
+
+    folder: Path
+    dataset: Dataset
+    run: Run
+    evaluation: Evaluation
+    report: Path
+
+
+def demo_config() -> ExperimentConfig:
+    """The config that the demo trains, which comes with the package."""
+    return parse_config(yaml.safe_load(files("medmtl").joinpath("demo.yaml").read_text()), where="demo.yaml")
+
+
+def demo(
+    output: Path | str,
+    *,
+    cases: int = 80,
+    seed: int = 0,
+    config: ExperimentConfig | None = None,
+    progress: Progress | None = None,
+) -> Demo:
+    """The whole way on phantoms: generate, ingest, train, predict held-out phantoms, evaluate, report.
+
+    Args:
+        output: folder to make; new or empty.
+        cases: phantoms, of which about a fifth is held out.
+        seed: of the cohort and the training.
+        config: what to train; `demo_config` by default.
+        progress: called as work goes on.
+
+    Raises:
+        OutputError: the folder is not empty.
+    """
+    from medmtl.data.phantom import generate_cohort
+
+    folder = Path(output)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise OutputError(f"{folder}: is not empty; remove it or choose another folder with -o")
+    source = generate_cohort(folder / "phantoms", cases=cases, seed=seed, progress=_named(progress, "phantoms"))
+    ingest(source, folder / "dataset", progress=_named(progress, "ingest"))
+    dataset = open_dataset(folder / "dataset")
+    used = (config or demo_config()).model_copy(update={"seed": seed})
+    run = train(used, dataset, output=folder / "run", progress=progress)
+    evaluation = evaluate(run.model, dataset, output=folder / "evaluation", progress=progress)
+    return Demo(folder, dataset, run, evaluation, folder / "evaluation" / "report.html")
+
+
+def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    """The same progress with its name filled in."""
+    if progress is None:
+        return None
+
+    def call(done: int, total: int) -> None:
+        progress(what, done, total)
+
+    return call
+
