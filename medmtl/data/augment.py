@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from monai.transforms import AdjustContrast, GaussianSmooth
 from torch import Generator, Tensor
 from torch.nn import functional
 
@@ -144,17 +143,13 @@ def change_intensity(image: Tensor, augmentation: Augmentation, generator: Gener
     chosen = [d < augmentation.probability for d in draws[:5]]
     signed = [2 * d - 1 for d in draws[5:]]
     if chosen[0] and augmentation.blur_voxels > 0:
-        sigma = (abs(signed[0]) * augmentation.blur_voxels,) * 2
-        slices = image.permute(0, 4, 1, 2, 3).flatten(0, 2)
-        smooth = torch.as_tensor(GaussianSmooth(sigma=sigma)(slices))
-        image = smooth.reshape(image.shape[0], image.shape[4], image.shape[1], *image.shape[2:4]).permute(0, 2, 3, 4, 1)
+        image = _blur_in_plane(image, abs(signed[0]) * augmentation.blur_voxels)
     if chosen[1]:
         image = image * (1 + augmentation.contrast * signed[1])
     if chosen[2]:
         image = image + augmentation.brightness * signed[2]
     if chosen[3] and augmentation.gamma > 0:
-        exponent = (1 + augmentation.gamma) ** signed[3]
-        image = torch.as_tensor(AdjustContrast(gamma=exponent, retain_stats=True)(image))
+        image = _gamma(image, (1 + augmentation.gamma) ** signed[3])
     if chosen[4]:
         sigma_noise = augmentation.noise * abs(signed[4])
         seed = int(torch.randint(2**31, (1,), generator=generator))
@@ -162,3 +157,26 @@ def change_intensity(image: Tensor, augmentation: Augmentation, generator: Gener
         image = image + sigma_noise * torch.randn(image.shape, generator=local, device=image.device)
     return image
 
+
+def _gamma(image: Tensor, exponent: float) -> Tensor:
+    """Raise intensities, scaled to 0..1, to a power; mean and standard deviation stay as they were.
+
+    Plain torch, not MONAI's transform: that one waits for the GPU and returns a MetaTensor.
+    """
+    low = image.amin()
+    span = (image.amax() - low).clamp_min(1e-6)
+    bent = ((image - low) / span) ** exponent
+    return (bent - bent.mean()) / bent.std().clamp_min(1e-6) * image.std() + image.mean()
+
+
+def _blur_in_plane(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian smoothing of every slice of ``(T, C, X, Y, Z)`` along x and y."""
+    if sigma < 0.1:
+        return image
+    radius = math.ceil(3 * sigma)
+    offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+    kernel = (-(offsets**2) / (2 * sigma**2)).exp()
+    kernel = kernel / kernel.sum()
+    flat = functional.pad(image.flatten(0, 1)[:, None], (0, 0, radius, radius, radius, radius), mode="replicate")
+    flat = functional.conv3d(flat, kernel[None, None, :, None, None])
+    return functional.conv3d(flat, kernel[None, None, None, :, None]).reshape(image.shape)

@@ -60,26 +60,34 @@ def sample_case(
     x, y, z = (int(s) for s in case.image.shape[2:])
     draw = draw_spatial(augmentation, generator)
     grid = patch_grid(draw, case.centre, patch, (x, y, z), device)
-    chosen = list(frames)
-    image = sample_image(case.image[chosen], grid)
+    image = sample_image(_take(case.image, frames), grid)
     if augmentation.probability > 0:
         image = change_intensity(image, augmentation, generator)
-    masks = {name: sample_mask(mask[chosen], grid) for name, mask in case.masks.items()}
-    maps = {name: sample_map(values[chosen], grid) for name, values in case.maps.items()}
+    masks = {name: sample_mask(_take(mask, frames), grid) for name, mask in case.masks.items()}
+    maps = {name: sample_map(_take(values, frames), grid) for name, values in case.maps.items()}
     return Sample(
         image=image,
         spacing_mm=(case.spacing_mm[0] / draw.zoom, case.spacing_mm[1] / draw.zoom, case.spacing_mm[2]),
         labels={**masks, **maps},
-        counts={name: sum(flags[f] for f in chosen) for name, flags in case.labelled.items()},
+        counts={name: sum(flags[f] for f in frames) for name, flags in case.labelled.items()},
         case=case,
     )
 
 
+def _take(volumes: Tensor, frames: Sequence[int]) -> Tensor:
+    """The chosen frames, without an index tensor that would have to reach the GPU first."""
+    if list(frames) == list(range(len(volumes))):
+        return volumes
+    return torch.stack([volumes[frame] for frame in frames])
+
+
 def collate(samples: Sequence[Sample], columns: Mapping[str, Column]) -> Batch:
-    """Put cases with any number of frames and any subset of labels into one batch (see `Batch` for the shapes)."""
+    """Put cases with any number of frames and any subset of labels into one batch (see `Batch` for the shapes).
+
+    Volumes stay on their device; the few numbers per case are on the CPU until `to_device`.
+    """
     image = torch.cat([s.image for s in samples])
     frames = [len(s.image) for s in samples]
-    device = image.device
     targets: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     for name, column in columns.items():
@@ -92,14 +100,14 @@ def collate(samples: Sequence[Sample], columns: Mapping[str, Column]) -> Batch:
             counts[name] = sum(math.isfinite(v) for v in values)
             if counts[name] and column.kind == "category":
                 classes = [NO_CLASS if math.isnan(v) else int(v) for v in values]
-                targets[name] = torch.tensor(classes, device=device)
+                targets[name] = torch.tensor(classes)
             elif counts[name]:
-                targets[name] = torch.tensor(values, dtype=torch.float32, device=device)
+                targets[name] = torch.tensor(values, dtype=torch.float32)
     return Batch(
         image=image,
-        case_of_frame=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(frames)).to(device),
-        spacing_mm=torch.tensor([s.spacing_mm for s in samples], device=device),
-        covariates=torch.stack([s.case.covariates for s in samples]).to(device),
+        case_of_frame=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(frames)),
+        spacing_mm=torch.tensor([s.spacing_mm for s in samples]),
+        covariates=torch.stack([s.case.covariates for s in samples]),
         targets=targets,
         counts=counts,
         case_ids=tuple(s.case.case_id for s in samples),
@@ -107,14 +115,20 @@ def collate(samples: Sequence[Sample], columns: Mapping[str, Column]) -> Batch:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The same batch on a device; costs nothing when it is there already."""
+    """The same batch on a device; what has to move is pinned first, so that nothing waits for the GPU."""
+
+    def move(tensor: Tensor) -> Tensor:
+        if tensor.device == device or device.type != "cuda":
+            return tensor.to(device)
+        return tensor.pin_memory().to(device, non_blocking=True)
+
     return replace(
         batch,
-        image=batch.image.to(device, non_blocking=True),
-        case_of_frame=batch.case_of_frame.to(device, non_blocking=True),
-        spacing_mm=batch.spacing_mm.to(device, non_blocking=True),
-        covariates=batch.covariates.to(device, non_blocking=True),
-        targets={name: target.to(device, non_blocking=True) for name, target in batch.targets.items()},
+        image=move(batch.image),
+        case_of_frame=move(batch.case_of_frame),
+        spacing_mm=move(batch.spacing_mm),
+        covariates=move(batch.covariates),
+        targets={name: move(target) for name, target in batch.targets.items()},
     )
 
 

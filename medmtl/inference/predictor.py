@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.inferers import sliding_window_inference
 from torch import Tensor
 
@@ -158,8 +159,13 @@ def _windows(context: Context, image: Tensor, dense: Sequence[str]) -> dict[str,
         )
         for frame in image.split(1)
     ]
-    together = torch.cat([torch.as_tensor(s) for s in stitched])
+    together = torch.cat([_plain(s) for s in stitched])
     return dict(zip(dense, together.split([widths[name] for name in dense], dim=1), strict=True))
+
+
+def _plain(stitched: Tensor) -> Tensor:
+    """Without MONAI's metadata, should it have added any."""
+    return stitched.as_tensor() if isinstance(stitched, MetaTensor) else stitched
 
 
 def _mirrored(window: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -40,7 +40,7 @@ class Segmentation(Task):
         self._expect("mask")
         self.labels = dict(self.columns[self.target].labels)
         self.structures = tuple(self.labels)
-        self._index = _label_to_index(self.labels)
+        self._index = torch.as_tensor(_label_to_index(self.labels))
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -59,7 +59,9 @@ class Segmentation(Task):
 
     def class_index(self, mask: Tensor) -> Tensor:
         """Voxel values of the file -> class index (0 background, then the structures in order, 255 unlabelled)."""
-        return torch.as_tensor(self._index, device=mask.device)[mask]
+        if self._index.device != mask.device:
+            self._index = self._index.to(mask.device)
+        return self._index[mask]
 
     def stitchable(self, output: Output) -> Tensor:
         """Probabilities ``(N, 1 + K, X, Y, Z)``."""

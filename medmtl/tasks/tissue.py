@@ -43,7 +43,7 @@ class Tissue(Task):
         self._expect("mask")
         self.labels = dict(self.columns[self.target].labels)
         self.structures = tuple(self.labels)
-        self._index = np.full(256, UNLABELLED, dtype=np.int64)
+        self._index = torch.full((256,), UNLABELLED, dtype=torch.int64)
         for index, value in enumerate(self.labels.values()):
             self._index[value] = index
         self._host_value: int | None = None
@@ -76,8 +76,10 @@ class Tissue(Task):
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """Dice over the batch + cross-entropy, on the voxels that have a tissue; most cases have no scar at all."""
-        target = torch.as_tensor(self._index, device=output[0].device)[batch.targets[self.target]]
-        return supervised_levels(output, target, skip=0, together=True)
+        mask = batch.targets[self.target]
+        if self._index.device != mask.device:
+            self._index = self._index.to(mask.device)
+        return supervised_levels(output, self._index[mask], skip=0, together=True)
 
     def stitchable(self, output: Output) -> Tensor:
         """Probabilities ``(N, K, X, Y, Z)`` of the tissues, as if every voxel had one."""
