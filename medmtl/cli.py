@@ -30,7 +30,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, 
 
 
 def main() -> None:
-    """Run the command line; an error that a user can mend is one sentence and an exit code, never a traceback."""
+    """Run the command line; an error that a user can mend is one sentence and an exit code."""
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
@@ -89,7 +89,9 @@ def ingest(
     source: Annotated[Path, typer.Argument(help="Folder to read.")],
     output: Output,
     format: Annotated[str, typer.Option(help="auto, acdc, phantom, or package.module:Class.")] = "auto",
-    strict: Annotated[bool, typer.Option("--strict", help="A refused case is an error, and nothing is written.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A refused case is an error, and nothing is written.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the assignment to train, val and test.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier dataset.")] = False,
     as_json: AsJson = False,
@@ -113,7 +115,9 @@ def ingest(
     if as_json:
         typer.echo(json.dumps(result, indent=2))
     else:
-        typer.echo(f"{made.cases} cases in {made.dataset_path}; {len(made.findings)} findings in findings.csv")
+        typer.echo(
+            f"{made.cases} cases in {made.dataset_path}; {len(made.findings)} findings in findings.csv"
+        )
     _exit_with_list([f"{f.case_id}: {f.code}: {f.message}" for f in made.refused], "refused", quiet=as_json)
 
 
@@ -148,7 +152,9 @@ def train(
     output: Output,
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value on top of the config.")] = None,
     resume: Annotated[str, typer.Option(help="auto: go on where the run in OUTPUT stopped.")] = "never",
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; the config's by default.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N; the config's by default.")
+    ] = None,
 ) -> None:
     """Train the tasks of a config into one model.
 
@@ -161,7 +167,12 @@ def train(
         raise ConfigError(f"--resume: {resume!r} is not known; use auto or never")
     with _progress() as progress:
         run = verbs.train(
-            config, output=output, overrides=overrides or (), resume=resume == "auto", device=device, progress=progress
+            config,
+            output=output,
+            overrides=overrides or (),
+            resume=resume == "auto",
+            device=device,
+            progress=progress,
         )
     kept = run.model.metadata["kept"]
     typer.echo(f"model (weights of {kept}, validation score {run.best_score:.3f}) in {run.folder / 'model'}")
@@ -193,7 +204,11 @@ def evaluate(
     else:
         _print_metrics(found.metrics)
         typer.echo(f"\nreport: {found.path / 'report.html'}")
-    _exit_with_list([f"{m.case_id}: {m.code or m.status}: {m.message}" for m in found.missing], "not scored", quiet=as_json)
+    _exit_with_list(
+        [f"{m.case_id}: {m.code or m.status}: {m.message}" for m in found.missing],
+        "not scored",
+        quiet=as_json,
+    )
 
 
 @app.command()
@@ -216,14 +231,23 @@ def predict(
     names = [name.strip() for name in tasks.split(",") if name.strip()] or None
     with _progress() as progress:
         run = verbs.predict(
-            model, source, output=output, tasks=names, split=split, device=device, mirror=mirror, progress=progress
+            model,
+            source,
+            output=output,
+            tasks=names,
+            split=split,
+            device=device,
+            mirror=mirror,
+            progress=progress,
         )
     if as_json:
         typer.echo(run.table.to_json(orient="records", indent=2))
     else:
         done = int((run.table["status"] == "ok").sum())
         typer.echo(f"{done} of {len(run.table)} cases predicted; table: {run.folder / 'predictions.csv'}")
-    _exit_with_list([f"{f.case_id}: {f.code}: {f.message}" for f in run.findings], "not predicted", quiet=as_json)
+    _exit_with_list(
+        [f"{f.case_id}: {f.code}: {f.message}" for f in run.findings], "not predicted", quiet=as_json
+    )
 
 
 @app.command()
@@ -239,7 +263,9 @@ def report(folder: Annotated[Path, typer.Argument(help="RUN, EVALUATION or PREDI
 
 @app.command()
 def schema(
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write; printed by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; printed by default.")
+    ] = None,
 ) -> None:
     """Print the JSON Schema of configs, which editors use to complete and check them.
 
@@ -276,7 +302,9 @@ def _print_metrics(metrics: Any) -> None:
                 continue
             low, high = entry["ci_low"], entry["ci_high"]
             interval = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
-            table.add_row(task, name, f"{entry['value']:.3g} {entry['unit']}".strip(), interval, str(entry["n"]))
+            table.add_row(
+                task, name, f"{entry['value']:.3g} {entry['unit']}".strip(), interval, str(entry["n"])
+            )
     Console().print(table)
 
 

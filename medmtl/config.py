@@ -1,4 +1,4 @@
-"""The config of an experiment: YAML, data only, strict; an unknown key is an error that names the nearest known one."""
+"""The config of an experiment: YAML, data only, strict; an unknown key is an error that names the nearest."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ class PreparationSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     spacing_mm: tuple[float | None, float | None, float | None] | None = Field(
-        default=None, description="target voxel size in mm, the stack's axis last; null in a place keeps the case's own"
+        default=None,
+        description="target voxel size in mm, the stack's axis last; null in a place keeps the case's own",
     )
-    patch: tuple[int, int, int] | None = Field(default=None, description="voxels that the network sees at once")
+    patch: tuple[int, int, int] | None = Field(
+        default=None, description="voxels that the network sees at once"
+    )
     normalization: str = Field(default="zscore", pattern="^(zscore|none)$", description="zscore or none")
 
 
@@ -35,16 +38,22 @@ class ExperimentConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: str | None = Field(default=None, description="dataset folder; a relative path starts where you are")
+    dataset: str | None = Field(
+        default=None, description="dataset folder; a relative path starts where you are"
+    )
     seed: int = Field(default=0, ge=0, description="of weights, batches and augmentation")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     preparation: PreparationSettings = Field(default_factory=PreparationSettings)
-    covariates: tuple[str, ...] = Field(default=(), description="value columns that case-level heads read as input")
+    covariates: tuple[str, ...] = Field(
+        default=(), description="value columns that case-level heads read as input"
+    )
     backbone: dict[str, Any] = Field(
         default_factory=lambda: {"type": "unet", "widths": list(DEFAULT_WIDTHS)},
         description="`type` and arguments of the shared trunk",
     )
-    tasks: dict[str, dict[str, Any]] = Field(min_length=1, description="by name: `type` and options of each task")
+    tasks: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="by name: `type` and options of each task"
+    )
     weighting: dict[str, Any] = Field(
         default_factory=lambda: {"type": "balanced"}, description="`type` and options of the task weighting"
     )
@@ -76,7 +85,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> ExperimentCo
 
 
 def apply_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of a config with ``key=value`` applied; dots go down, a new ``type`` drops the old one's options.
+    """A copy of a config with ``key=value`` applied; a new ``type`` drops the old one's options.
 
     Raises:
         ConfigError: an override without ``=``, or one that goes below something that is no mapping.

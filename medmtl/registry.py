@@ -68,5 +68,7 @@ class Registry(Generic[Base]):
                 "make sure that Python finds the package"
             ) from error
         if not (isinstance(member, type) and issubclass(member, self.base)):
-            raise ConfigError(f"{name!r} is not a {self.kind}: it must subclass {self.base.__module__}.{self.base.__name__}")
+            raise ConfigError(
+                f"{name!r} is not a {self.kind}: it must subclass {self.base.__module__}.{self.base.__name__}"
+            )
         return member

@@ -89,8 +89,8 @@ class Batch:
         covariates: ``(B, V)`` float, scalar inputs in their own units; NaN where unknown.
         targets: by dataset column: mask ``(N, X, Y, Z)`` int64 (255 unlabelled), map ``(N, X, Y, Z)`` float
             (NaN unlabelled), category ``(B,)`` int64 (-1 unlabelled), value ``(B,)`` float (NaN unlabelled).
-        counts: by dataset column, how many frames (mask, map) or cases (category, value) carry a label; known on
-            the host, so that nothing has to wait for the GPU to learn which tasks are present.
+        counts: by dataset column, how many frames (mask, map) or cases (category, value) carry a label;
+            known on the host, so that nothing has to wait for the GPU to learn which tasks are present.
         case_ids: ``B`` names, for messages.
     """
 

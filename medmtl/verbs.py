@@ -16,6 +16,7 @@ from medmtl.data.ingest import ingest
 from medmtl.engine import Run
 from medmtl.engine import train as run_training
 from medmtl.evaluation import Evaluation, evaluate_predictions
+from medmtl.files import is_free
 from medmtl.inference import Model, PredictionRun, find_cases, load_model, predict_cases
 from medmtl.report import build_report
 from medmtl.types import ConfigError, OutputError
@@ -23,7 +24,17 @@ from medmtl.types import ConfigError, OutputError
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
-__all__ = ["Demo", "build_report", "demo", "demo_config", "evaluate", "ingest", "load_model", "predict", "train"]
+__all__ = [
+    "Demo",
+    "build_report",
+    "demo",
+    "demo_config",
+    "evaluate",
+    "ingest",
+    "load_model",
+    "predict",
+    "train",
+]
 
 
 def train(
@@ -120,7 +131,9 @@ def evaluate(
         loaded = model if isinstance(model, Model) else load_model(model)
         cases = opened.select(split)
         if not cases:
-            raise ConfigError(f"{opened.root / 'cases.csv'}: no case has split = {split}; choose another --split")
+            raise ConfigError(
+                f"{opened.root / 'cases.csv'}: no case has split = {split}; choose another --split"
+            )
         predictions = folder / "predictions"
         predict_cases(
             loaded,
@@ -131,7 +144,11 @@ def evaluate(
             mirror=mirror,
             progress=_named(progress, "predict"),
         )
-        run = loaded.folder.parent if loaded.folder and (loaded.folder.parent / "weights.csv").is_file() else None
+        run = (
+            loaded.folder.parent
+            if loaded.folder and (loaded.folder.parent / "weights.csv").is_file()
+            else None
+        )
     found = evaluate_predictions(
         predictions, opened, folder, split=split, run=run, seed=seed, progress=_named(progress, "evaluate")
     )
@@ -145,9 +162,11 @@ def check_evaluation_folder(folder: Path) -> None:
     Raises:
         OutputError: it does.
     """
-    ours = ("evaluation.yaml", "predictions")
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not any((folder / n).exists() for n in ours)):
-        raise OutputError(f"{folder}: exists and holds something other than an evaluation; choose another folder")
+    ours = ("evaluation.yaml", "predictions/outputs.yaml")
+    if not is_free(folder) and not any((folder / name).is_file() for name in ours):
+        raise OutputError(
+            f"{folder}: exists and holds something other than an evaluation; choose another folder"
+        )
 
 
 @dataclass(frozen=True)
@@ -189,9 +208,11 @@ def demo(
     from medmtl.data.phantom import generate_cohort
 
     folder = Path(output)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if not is_free(folder):
         raise OutputError(f"{folder}: is not empty; remove it or choose another folder with -o")
-    source = generate_cohort(folder / "phantoms", cases=cases, seed=seed, progress=_named(progress, "phantoms"))
+    source = generate_cohort(
+        folder / "phantoms", cases=cases, seed=seed, progress=_named(progress, "phantoms")
+    )
     ingest(source, folder / "dataset", progress=_named(progress, "ingest"))
     dataset = open_dataset(folder / "dataset")
     used = (config or demo_config()).model_copy(update={"seed": seed})
@@ -209,4 +230,3 @@ def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] |
         progress(what, done, total)
 
     return call
-

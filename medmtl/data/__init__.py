@@ -4,7 +4,7 @@ from medmtl.data.cases import Case
 from medmtl.data.check import check_volumes
 from medmtl.data.columns import Column, Cycle, Derived, Schema
 from medmtl.data.dataset import Dataset, open_dataset
-from medmtl.data.derive import cycle_frames, measure
+from medmtl.data.derive import cycle_frames, measure, phases
 from medmtl.data.ingest import IngestResult, ingest
 from medmtl.data.splits import assign_splits, folds
 
@@ -23,4 +23,5 @@ __all__ = [
     "ingest",
     "measure",
     "open_dataset",
+    "phases",
 ]

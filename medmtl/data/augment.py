@@ -1,4 +1,4 @@
-"""Random changes of a training sample: parameters are drawn here, from an explicit generator, and applied apart.
+"""Random changes of a training sample: parameters are drawn from an explicit generator, and applied apart.
 
 Space is changed once per case by one affine resampling (crop, rotation, zoom, mirror, shift in a single
 interpolation), the same for all its frames and labels. A zoom changes the *voxel size* that goes with the
@@ -88,8 +88,12 @@ def patch_grid(
     """Sampling grid ``(1, X, Y, Z, 3)`` of a patch in a source of ``shape``, in grid_sample's coordinates.
 
     Slices are met exactly (never interpolated): the stack axis is shifted by whole slices only. A stack that
-    fits the patch is always seen whole.
+    fits the patch is always seen whole. In-plane the centre moves to where an unchanged patch lies on whole voxels
+    (by half a voxel at most), so that without rotation, zoom and shift nothing is interpolated either.
     """
+    centre_x, centre_y = (
+        round(c - (p - 1) / 2) + (p - 1) / 2 for c, p in zip(centre[:2], patch[:2], strict=True)
+    )
     x, y = (torch.arange(p, dtype=torch.float32, device=device) - (p - 1) / 2 for p in patch[:2])
     if shape[2] <= patch[2]:
         first = -((patch[2] - shape[2]) // 2)
@@ -97,8 +101,8 @@ def patch_grid(
         first = min(max(round(centre[2] + draw.shift[2] - (patch[2] - 1) / 2), 0), shape[2] - patch[2])
     source_z = torch.arange(patch[2], dtype=torch.float32, device=device) + first
     (a, b), (c, d) = draw.matrix
-    source_x = centre[0] + draw.shift[0] + a * x[:, None] + b * y[None, :]
-    source_y = centre[1] + draw.shift[1] + c * x[:, None] + d * y[None, :]
+    source_x = centre_x + draw.shift[0] + a * x[:, None] + b * y[None, :]
+    source_y = centre_y + draw.shift[1] + c * x[:, None] + d * y[None, :]
     grid = torch.empty((1, *patch, 3), device=device)
     grid[0, ..., 2] = _normalized(source_x, shape[0])[:, :, None]
     grid[0, ..., 1] = _normalized(source_y, shape[1])[:, :, None]
@@ -112,7 +116,7 @@ def _normalized(index: Tensor, size: int) -> Tensor:
 
 
 def sample_image(image: Tensor, grid: Tensor) -> Tensor:
-    """Sample ``(T, C, X, Y, Z)`` linearly: ``(T, C, *patch)``; outside the field of view it is 0 (the mean)."""
+    """Sample ``(T, C, X, Y, Z)`` linearly: ``(T, C, *patch)``, 0 (the mean) outside the field of view."""
     t, c = image.shape[:2]
     flat = image.reshape(1, t * c, *image.shape[2:])
     out = functional.grid_sample(flat, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -128,7 +132,7 @@ def sample_mask(mask: Tensor, grid: Tensor) -> Tensor:
 
 
 def sample_map(values: Tensor, grid: Tensor) -> Tensor:
-    """Sample ``(T, X, Y, Z)`` real values: ``(T, *patch)``, NaN where a neighbour or the place is unlabelled."""
+    """Sample ``(T, X, Y, Z)`` real values: ``(T, *patch)``, NaN where it or a neighbour is unlabelled."""
     known = torch.isfinite(values)
     stacked = torch.stack([torch.where(known, values, 0.0), known.float()])
     flat = stacked.reshape(1, -1, *values.shape[1:])
@@ -138,7 +142,7 @@ def sample_map(values: Tensor, grid: Tensor) -> Tensor:
 
 
 def change_intensity(image: Tensor, augmentation: Augmentation, generator: Generator) -> Tensor:
-    """Change contrast, brightness, gamma, sharpness and noise of one case ``(T, C, X, Y, Z)``, all frames alike."""
+    """Change contrast, brightness, gamma, blur and noise of a case ``(T, C, X, Y, Z)``, all frames alike."""
     draws = torch.rand(10, generator=generator).tolist()
     chosen = [d < augmentation.probability for d in draws[:5]]
     signed = [2 * d - 1 for d in draws[5:]]
@@ -177,6 +181,8 @@ def _blur_in_plane(image: Tensor, sigma: float) -> Tensor:
     offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
     kernel = (-(offsets**2) / (2 * sigma**2)).exp()
     kernel = kernel / kernel.sum()
-    flat = functional.pad(image.flatten(0, 1)[:, None], (0, 0, radius, radius, radius, radius), mode="replicate")
+    flat = functional.pad(
+        image.flatten(0, 1)[:, None], (0, 0, radius, radius, radius, radius), mode="replicate"
+    )
     flat = functional.conv3d(flat, kernel[None, None, :, None, None])
     return functional.conv3d(flat, kernel[None, None, None, :, None]).reshape(image.shape)

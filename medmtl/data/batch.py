@@ -1,4 +1,4 @@
-"""Prepared cases -> batches. A batch is a pure function of (seed, step), so a resumed run sees the same ones."""
+"""Prepared cases -> batches. A batch follows from (seed, step) alone, so a resumed run sees the same ones."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def sample_case(
     augmentation: Augmentation,
     generator: Generator,
 ) -> Sample:
-    """Cut one augmented patch of the given frames out of a prepared case, on the device where the case lies."""
+    """Cut one augmented patch of the given frames out of a prepared case, on the case's device."""
     device = case.image.device
     x, y, z = (int(s) for s in case.image.shape[2:])
     draw = draw_spatial(augmentation, generator)
@@ -82,7 +82,7 @@ def _take(volumes: Tensor, frames: Sequence[int]) -> Tensor:
 
 
 def collate(samples: Sequence[Sample], columns: Mapping[str, Column]) -> Batch:
-    """Put cases with any number of frames and any subset of labels into one batch (see `Batch` for the shapes).
+    """Put cases with any number of frames and any subset of labels into one `Batch`.
 
     Volumes stay on their device; the few numbers per case are on the CPU until `to_device`.
     """
@@ -94,7 +94,9 @@ def collate(samples: Sequence[Sample], columns: Mapping[str, Column]) -> Batch:
         if column.kind in ("mask", "map"):
             counts[name] = sum(s.counts.get(name, 0) for s in samples)
             if counts[name]:
-                targets[name] = torch.cat([s.labels[name] if name in s.labels else _blank(s, column) for s in samples])
+                targets[name] = torch.cat(
+                    [s.labels[name] if name in s.labels else _blank(s, column) for s in samples]
+                )
         else:
             values = [s.case.values.get(name, math.nan) for s in samples]
             counts[name] = sum(math.isfinite(v) for v in values)
@@ -118,7 +120,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """The same batch on a device; what has to move is pinned first, so that nothing waits for the GPU."""
 
     def move(tensor: Tensor) -> Tensor:
-        if tensor.device == device or device.type != "cuda":
+        if tensor.device.type != "cpu" or device.type != "cuda":
             return tensor.to(device)
         return tensor.pin_memory().to(device, non_blocking=True)
 

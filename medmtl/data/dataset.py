@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from medmtl.data.cases import SPLITS, Case, read_cases
 from medmtl.data.columns import Column, Cycle, Derived, Schema
-from medmtl.data.derive import cycle_frames, labelled_frames, measure
+from medmtl.data.derive import measure, phases
 from medmtl.data.headers import check_headers
 from medmtl.data.nifti import Geometry, frames_first, read_volume
 from medmtl.data.problems import Problems
@@ -24,9 +24,7 @@ from medmtl.registry import nearest
 from medmtl.types import ConfigError, DatasetError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
 __all__ = ["Case", "Column", "Cycle", "Dataset", "Derived", "open_dataset"]
 
@@ -135,23 +133,15 @@ class Dataset:
         ):
             needed.add(self.cycle.mask)
         masks = {name: frames_first(read_volume(case.files[name]).array) for name in sorted(needed)}
-        frame_ed, frame_es = self._phases(case, masks)
+        given = (case.frame_ed, case.frame_es)
+        if self.cycle is not None and self.cycle.mask in masks:
+            label = self.columns[self.cycle.mask].labels[self.cycle.structure]
+            given = phases(given, masks[self.cycle.mask], label)
         voxel_ml = self.geometry[case.case_id].voxel_ml
         for name, derived in to_derive.items():
             labels = self.columns[derived.mask].labels
-            targets[name] = measure(derived, masks, labels, voxel_ml, frame_ed, frame_es)
+            targets[name] = measure(derived, masks, labels, voxel_ml, *given)
         return targets
-
-    def _phases(self, case: Case, masks: Mapping[str, NDArray[np.uint8]]) -> tuple[int | None, int | None]:
-        """ED and ES as given, or found by the cycle's structure where at least two frames are labelled."""
-        given = (case.frame_ed, case.frame_es)
-        if None not in given or self.cycle is None or self.cycle.mask not in masks:
-            return given
-        mask = masks[self.cycle.mask]
-        if int(labelled_frames(mask).sum()) < 2:
-            return given
-        found = cycle_frames(mask, self.columns[self.cycle.mask].labels[self.cycle.structure])
-        return (found[0] if given[0] is None else given[0], found[1] if given[1] is None else given[1])
 
 
 def open_dataset(path: Path | str) -> Dataset:

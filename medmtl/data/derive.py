@@ -79,6 +79,25 @@ def cycle_frames(mask: NDArray[Any], label: int) -> tuple[int, int]:
     return int(labelled[counts.argmax()]), int(labelled[counts.argmin()])
 
 
+def phases(
+    given: tuple[int | None, int | None], mask: NDArray[Any] | None, label: int | None
+) -> tuple[int | None, int | None]:
+    """ED and ES of a case: as given, else the frames of a structure's largest and smallest volume.
+
+    Args:
+        given: 0-based ED and ES, None where not known; what is known stays.
+        mask: ``(T, X, Y, Z)`` integer, or None where there is none to look at.
+        label: voxel value of the structure in it, or None where it has no such structure.
+
+    Returns:
+        0-based ``(ed, es)``; as given where fewer than two frames are labelled throughout.
+    """
+    if None not in given or mask is None or label is None or int(labelled_frames(mask).sum()) < 2:
+        return given
+    ed, es = cycle_frames(mask, label)
+    return (ed if given[0] is None else given[0], es if given[1] is None else given[1])
+
+
 def labelled_frames(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """Which frames of a mask ``(T, X, Y, Z)`` are labelled throughout: ``(T,)``."""
     labelled: NDArray[np.bool_] = (mask != UNLABELLED).all(axis=(1, 2, 3))

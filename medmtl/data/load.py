@@ -40,9 +40,9 @@ def prepare_case(
         columns: the dataset's columns.
         preparation: spacing, normalization.
         covariates: value columns that heads read as input.
-        targets: category and value columns of this case (derived ones too); by default what the case itself says.
+        targets: category and value columns of this case (derived ones too); by default its own cells.
         wanted: label columns to read; all by default.
-        spacing_from_pixdim: trust the header's voxel sizes over its affine (see `medmtl.data.nifti.read_geometry`).
+        spacing_from_pixdim: trust the header's voxel sizes over its affine (see `read_geometry`).
 
     Raises:
         CaseError: a file cannot be used; names the file.

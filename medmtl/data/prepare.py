@@ -1,7 +1,7 @@
 """From files to tensors on one grid: load, orient, resample, normalize, and the way back.
 
-MONAI does the loading, orientation and resampling; what leaves this module is plain tensors, because MetaTensor
-costs several times the operation it wraps on every later step.
+MONAI does the orientation and resampling; what leaves this module is plain tensors, because MetaTensor costs
+several times the operation it wraps on every later step.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Preparation:
     """How every case is brought onto the network's grid; lives in the plan and in the model file.
 
     Attributes:
-        spacing_mm: target voxel size along the two in-plane axes and the stack axis; None keeps the case's own.
+        spacing_mm: target voxel size, the two in-plane axes and the stack axis; None keeps the case's own.
         patch: ``(X, Y, Z)`` voxels that the network sees at once.
-        normalization: ``zscore`` (per case and channel over all frames, clipped at the 0.1 and 99.9 percentile) or
-            ``none``.
+        normalization: ``zscore`` (per case and channel over all frames, clipped at the 0.1 and 99.9
+            percentile) or ``none``.
     """
 
     spacing_mm: tuple[float | None, float | None, float | None]
@@ -94,13 +94,20 @@ def stack_axcodes(affine: np.ndarray) -> str:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if spacing.max() < ANISOTROPIC * spacing.min():
         return "RAS"
-    slice_axis = codes.pop(int(spacing.argmax()))
-    return "".join(sorted(codes, key="RAS".index)) + slice_axis
+    coarsest = [code for code, size in zip(codes, spacing, strict=True) if size > 0.999 * spacing.max()]
+    slice_axis = max(
+        coarsest, key="RAS".index
+    )  # of equally coarse axes the same one, however they are stored
+    return "".join(code for code in "RAS" if code != slice_axis) + slice_axis
 
 
-def to_grid(data: np.ndarray | Tensor, grid: Geometry, preparation: Preparation, *, mode: str = "bilinear") -> MetaTensor:
+def to_grid(
+    data: np.ndarray | Tensor, grid: Geometry, preparation: Preparation, *, mode: str = "bilinear"
+) -> MetaTensor:
     """Orient and resample ``(T, X, Y, Z)`` onto the network's spacing; the affine travels along."""
-    volume = MetaTensor(torch.as_tensor(np.ascontiguousarray(data)).float(), affine=torch.as_tensor(grid.affine))
+    volume = MetaTensor(
+        torch.as_tensor(np.ascontiguousarray(data)).float(), affine=torch.as_tensor(grid.affine)
+    )
     volume = Orientation(axcodes=stack_axcodes(grid.affine), labels=None)(volume)
     own = np.linalg.norm(np.asarray(volume.affine)[:3, :3], axis=0)
     target = [float(o) if t is None else float(t) for o, t in zip(own, preparation.spacing_mm, strict=True)]
@@ -128,7 +135,9 @@ class LoadedImage:
     time_step_ms: float | None
 
 
-def prepare_image(paths: Sequence[Path], preparation: Preparation, *, spacing_from_pixdim: bool = False) -> LoadedImage:
+def prepare_image(
+    paths: Sequence[Path], preparation: Preparation, *, spacing_from_pixdim: bool = False
+) -> LoadedImage:
     """Load the channels of one case, normalized and on the network's spacing.
 
     Raises:
@@ -141,13 +150,17 @@ def prepare_image(paths: Sequence[Path], preparation: Preparation, *, spacing_fr
         volume = read_volume(path, spacing_from_pixdim=spacing_from_pixdim)
         data, grid = frames_first(volume.array), volume.geometry
         if not np.isfinite(data).all():
-            raise CaseError("NOT_AN_IMAGE", f"{path}: has NaN or infinite voxels; repair or leave out the case")
+            raise CaseError(
+                "NOT_AN_IMAGE", f"{path}: has NaN or infinite voxels; repair or leave out the case"
+            )
         if data.min() == data.max():
             raise CaseError("NOT_AN_IMAGE", f"{path}: every voxel is {data.flat[0]}; there is no image in it")
         if first is not None and (difference := grid.differs_from(first)):
             raise CaseError("MIXED_GRID", f"{path}: {difference} of {paths[0].name}; resample it first")
         if channels and len(data) != len(channels[0]):
-            raise CaseError("MIXED_GRID", f"{path}: has {len(data)} frames, {paths[0].name} has {len(channels[0])}")
+            raise CaseError(
+                "MIXED_GRID", f"{path}: has {len(data)} frames, {paths[0].name} has {len(channels[0])}"
+            )
         first = first or grid
         moved = to_grid(data.astype(np.float32), grid, preparation)
         affine, is_4d = np.asarray(moved.affine, dtype=np.float64), volume.array.ndim == 4
@@ -181,7 +194,9 @@ def prepare_mask(path: Path, image: Geometry, labels: Mapping[str, int], prepara
     values = np.unique(data)
     unknown = sorted(set(values.tolist()) - {0, UNLABELLED, *labels.values()})
     if unknown:
-        raise CaseError("LABEL_VALUES", f"{path}: has value {unknown[0]:g}, known are 0, 255 and {dict(labels)}")
+        raise CaseError(
+            "LABEL_VALUES", f"{path}: has value {unknown[0]:g}, known are 0, 255 and {dict(labels)}"
+        )
     shares = [to_grid((data == value).astype(np.float32), grid, preparation).as_tensor() for value in values]
     winner = torch.stack(shares).argmax(0)
     return torch.as_tensor(values.astype(np.uint8))[winner]
@@ -199,7 +214,9 @@ def prepare_map(path: Path, image: Geometry, preparation: Preparation) -> Tensor
 def _read_label(path: Path, image: Geometry) -> tuple[np.ndarray, Geometry]:
     volume = read_volume(path)
     if difference := volume.geometry.differs_from(image):
-        raise CaseError("LABEL_GEOMETRY_MISMATCH", f"{path}: {difference} of its image; resample it onto the image")
+        raise CaseError(
+            "LABEL_GEOMETRY_MISMATCH", f"{path}: {difference} of its image; resample it onto the image"
+        )
     return frames_first(volume.array), volume.geometry
 
 
@@ -207,7 +224,9 @@ def back_to_source(volume: Tensor, affine: np.ndarray, source: Geometry, *, mode
     """Resample ``(K, X, Y, Z)`` from the network's grid onto the files' own grid: ``(K, *source.shape)``."""
     moved = MetaTensor(volume.float(), affine=torch.as_tensor(affine))
     target = MetaTensor(torch.empty((1, *source.shape)), affine=torch.as_tensor(source.affine))
-    return ResampleToMatch(mode=mode, padding_mode="border", dtype=torch.float32)(moved, img_dst=target).as_tensor()
+    return ResampleToMatch(mode=mode, padding_mode="border", dtype=torch.float32)(
+        moved, img_dst=target
+    ).as_tensor()
 
 
 def organ_centre(masks: Mapping[str, Tensor], shape: Sequence[int]) -> tuple[float, float, float]:

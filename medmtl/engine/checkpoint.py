@@ -27,7 +27,7 @@ def save_tree(path: Path, tree: dict[str, Any]) -> None:
     save_file(tensors, temporary, metadata={"tree": json.dumps(skeleton)})
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_tree(path: Path) -> dict[str, Any]:
@@ -42,7 +42,9 @@ def load_tree(path: Path) -> dict[str, Any]:
             skeleton = json.loads(metadata["tree"])
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: is not a whole checkpoint ({error}); resume from another or start anew") from error
+        raise ConfigError(
+            f"{path}: is not a whole checkpoint ({error}); resume from another or start anew"
+        ) from error
     found = _put_tensors(skeleton, tensors)
     assert isinstance(found, dict)
     return found
@@ -74,7 +76,7 @@ def _put_tensors(node: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
 
 def random_state() -> dict[str, Any]:
     """Torch's random state on the CPU and every GPU."""
-    gpus = [s for s in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else []
+    gpus = list(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "gpu": gpus}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medmtl.files import write_text
 from medmtl.types import MedmtlError, StepOutput
 
 
@@ -41,7 +42,14 @@ class StepLog:
         self.sums: dict[str, list[float]] = {}
         start_table(path, self.header, "step", first_step)
 
-    def add(self, step: int, epoch: float, output: StepOutput, weights: Mapping[str, Tensor], raw: Mapping[str, Tensor]) -> None:
+    def add(
+        self,
+        step: int,
+        epoch: float,
+        output: StepOutput,
+        weights: Mapping[str, Tensor],
+        raw: Mapping[str, Tensor],
+    ) -> None:
         """Remember one step."""
         if output.total is None:
             return
@@ -78,8 +86,9 @@ class StepLog:
         self._pending.clear()
         if bad is not None:
             raise NotFiniteError(
-                f"the loss of task {bad[1]!r} was not finite at step {bad[0]}; lower training.learning_rate, or look at "
-                f"the labels of that task. The last checkpoint is from before; rows are in {self.path.name}"
+                f"the loss of task {bad[1]!r} was not finite at step {bad[0]}; lower training.learning_rate, "
+                f"or look at the labels of that task. The last checkpoint is from before; "
+                f"rows are in {self.path.name}"
             )
 
     def means(self) -> dict[str, float]:
@@ -90,7 +99,7 @@ class StepLog:
 
 
 def start_table(path: Path, header: Sequence[str], key: str, first: int) -> None:
-    """Begin a CSV file, or cut an existing one with the same header back to the rows with ``key`` < ``first``."""
+    """Begin a CSV file, or cut one with the same header back to the rows with ``key`` < ``first``."""
     rows: list[list[str]] = []
     if path.is_file() and first > 0:
         with path.open(newline="") as stream:
@@ -98,10 +107,9 @@ def start_table(path: Path, header: Sequence[str], key: str, first: int) -> None
         if found and found[0] == list(header):
             index = found[0].index(key)
             rows = [row for row in found[1:] if len(row) == len(header) and int(row[index]) < first]
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", newline="") as stream:
-        csv.writer(stream).writerows([list(header), *rows])
-    os.replace(temporary, path)
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerows([list(header), *rows])
+    write_text(path, stream.getvalue())
 
 
 class EpochLog:
@@ -120,12 +128,11 @@ class EpochLog:
         header: dict[str, None] = {}
         for known in self.rows:
             header.update(dict.fromkeys(known))
-        temporary = self.path.with_name(f".{self.path.name}.part")
-        with temporary.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(header), restval="")
-            writer.writeheader()
-            writer.writerows([{k: _cell(v) for k, v in known.items()} for known in self.rows])
-        os.replace(temporary, self.path)
+        stream = io.StringIO(newline="")
+        writer = csv.DictWriter(stream, list(header), restval="")
+        writer.writeheader()
+        writer.writerows([{k: _cell(v) for k, v in known.items()} for known in self.rows])
+        write_text(self.path, stream.getvalue())
 
 
 def _cell(value: Any) -> Any:

@@ -22,7 +22,9 @@ class AugmentationSettings(BaseModel):
     brightness: float = Field(default=0.2, ge=0, description="plus or minus so many standard deviations")
     gamma: float = Field(default=0.5, ge=0, description="exponent between 1/(1+gamma) and 1+gamma")
     noise: float = Field(default=0.15, ge=0, description="standard deviation of added noise, at most")
-    blur_voxels: float = Field(default=1.0, ge=0, description="standard deviation of in-plane smoothing, at most")
+    blur_voxels: float = Field(
+        default=1.0, ge=0, description="standard deviation of in-plane smoothing, at most"
+    )
 
 
 class TrainingSettings(BaseModel):
@@ -38,10 +40,14 @@ class TrainingSettings(BaseModel):
     weight_decay: float = Field(default=1e-2, ge=0, description="AdamW's")
     warmup_steps: int = Field(default=50, ge=0, description="linear rise of the learning rate")
     max_gradient_norm: float = Field(default=5.0, gt=0, description="gradients are scaled down to this norm")
-    ema: float = Field(default=0.995, ge=0, lt=1, description="momentum of the averaged weights; 0 turns them off")
+    ema: float = Field(
+        default=0.995, ge=0, lt=1, description="momentum of the averaged weights; 0 turns them off"
+    )
     patience: int = Field(default=0, ge=0, description="epochs without improvement before stopping; 0 never")
     keep: Literal["best", "last"] = Field(default="best", description="which weights become the model")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="auto: bfloat16 where it is fast")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 where it is fast"
+    )
     compile: bool = Field(default=False, description="compile the trunk; worth its minute on a GPU")
     threads: int = Field(default=0, ge=0, description="CPU threads; 0 times one against all at the start")
     mirror: bool = Field(default=False, description="average over mirror images in validation")

@@ -55,7 +55,9 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
     """
     train, val = job.dataset.select("train"), job.dataset.select("val")
     if not train:
-        raise DatasetError(f"{job.dataset.root / 'cases.csv'}: no case has split = train; fill the split column")
+        raise DatasetError(
+            f"{job.dataset.root / 'cases.csv'}: no case has split = train; fill the split column"
+        )
     columns = job.dataset.columns
     tasks = {name: build_task(name, section, columns) for name, section in job.tasks.items()}
     if not tasks:
@@ -63,7 +65,9 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
     for name in job.covariates:
         if name not in columns or columns[name].kind != "value":
             values = [c.name for c in columns.values() if c.kind == "value"]
-            raise ConfigError(f"covariates: {name!r} is no value column of the dataset{nearest(name, values)}")
+            raise ConfigError(
+                f"covariates: {name!r} is no value column of the dataset{nearest(name, values)}"
+            )
     plan = make_plan(
         fingerprint(job.dataset, train),
         backbone=dict(job.backbone),
@@ -85,7 +89,9 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
     ready_train = [case for case in prepared if case.case_id in ids]
     ready_val = [case for case in prepared if case.case_id not in ids]
     if not ready_train:
-        raise DatasetError(f"{job.dataset.root}: no training case could be used; the first: {refused[0].message}")
+        raise DatasetError(
+            f"{job.dataset.root}: no training case could be used; the first: {refused[0].message}"
+        )
     for task in tasks.values():
         task.fit(ready_train)
     ready_train = move(ready_train, device)
@@ -128,12 +134,14 @@ def _prepare(
 def _model_columns(
     columns: Mapping[str, Column], labels: Mapping[str, Column], covariates: Sequence[str]
 ) -> dict[str, Column]:
-    """Columns that a model must know later: labels, covariates, and what follows from masks that it predicts."""
+    """Columns that a model must know later: labels, covariates, and what follows from its masks."""
     masks = {name for name, column in labels.items() if column.kind == "mask"}
     return {
         name: column
         for name, column in columns.items()
-        if name in labels or name in covariates or (column.derived is not None and column.derived.mask in masks)
+        if name in labels
+        or name in covariates
+        or (column.derived is not None and column.derived.mask in masks)
     }
 
 
@@ -141,7 +149,9 @@ def move(cases: Sequence[PreparedCase], device: torch.device) -> list[PreparedCa
     """Put prepared cases on a GPU where they fit; leave them where they are otherwise."""
     if device.type != "cuda":
         return list(cases)
-    total = sum(tensor.nbytes for case in cases for tensor in (case.image, *case.masks.values(), *case.maps.values()))
+    total = sum(
+        tensor.nbytes for case in cases for tensor in (case.image, *case.masks.values(), *case.maps.values())
+    )
     if total > GPU_CACHE_SHARE * torch.cuda.get_device_properties(device).total_memory:
         LOG.info("%.1f GB of prepared cases stay in main memory", total / 1e9)
         return list(cases)

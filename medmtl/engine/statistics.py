@@ -1,4 +1,4 @@
-"""What heads need to know of the training set before the first step: how large and how different organs are."""
+"""What heads need to know of the training set before the first step: how large and different organs are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from medmtl.models import CaseHead, MultiTaskNetwork, describe_cycle, describe_f
 from medmtl.tasks import Task
 
 
-def fit_case_heads(network: MultiTaskNetwork, tasks: Mapping[str, Task], cases: Sequence[PreparedCase]) -> None:
+def fit_case_heads(
+    network: MultiTaskNetwork, tasks: Mapping[str, Task], cases: Sequence[PreparedCase]
+) -> None:
     """Give every case-level head the scale of its inputs, measured on the training cases' own masks."""
     covariates = torch.stack([case.covariates for case in cases]) if cases else torch.empty(0, 0)
     found: dict[tuple[str, ...], Tensor] = {}
@@ -46,7 +48,7 @@ def _shapes(head: CaseHead, providers: Sequence[Task], cases: Sequence[PreparedC
 
 
 def _one_hot(providers: Sequence[Task], case: PreparedCase, frames: Sequence[int]) -> Tensor | None:
-    """``(F, K, X, Y, Z)`` of all structures together; None when a frame is not labelled in one of the masks."""
+    """``(F, K, X, Y, Z)`` of all structures together; None when a frame lacks one of the masks."""
     parts = []
     for task in providers:
         for target in task.targets:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from medmtl.engine.logs import EpochLog, StepLog
 from medmtl.engine.setup import Ready, set_up
 from medmtl.engine.threads import choose_threads
 from medmtl.engine.trainer import Training, autocast_dtype, build_trainer, restore
+from medmtl.files import is_free, replaced_folder, write_text
 from medmtl.inference.device import choose_device
 from medmtl.inference.model import Model, load_model
 from medmtl.types import Finding, OutputError
@@ -60,8 +59,8 @@ def train(job: Job, *, resume: bool = False, progress: Progress | None = None) -
 
     Args:
         job: what to do.
-        resume: continue the run in the output folder, if there is one; bit-identical to a run that never stopped,
-            on the same machine and thread count.
+        resume: continue the run in the output folder, if there is one; bit-identical to a run that never
+            stopped, on the same machine and thread count.
         progress: called with ("prepare" or "train", done, all).
 
     Raises:
@@ -90,14 +89,14 @@ def check_run_folder(output: Path, *, resume: bool) -> None:
     Raises:
         OutputError: so.
     """
-    if output.is_file():
-        raise OutputError(f"{output}: is a file; name a folder")
-    if not output.is_dir() or not any(output.iterdir()):
+    if is_free(output):
         return
     if not (output / "config.yaml").is_file():
         raise OutputError(f"{output}: exists and is not a medmtl run; choose another folder")
     if not resume:
-        raise OutputError(f"{output}: holds a run already; continue it with --resume auto, or choose another folder")
+        raise OutputError(
+            f"{output}: holds a run already; continue it with --resume auto, or choose another folder"
+        )
 
 
 @contextmanager
@@ -118,7 +117,13 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 def _run(
-    job: Job, ready: Ready, weighting: Weighting, device: torch.device, *, resume: bool, progress: Progress | None
+    job: Job,
+    ready: Ready,
+    weighting: Weighting,
+    device: torch.device,
+    *,
+    resume: bool,
+    progress: Progress | None,
 ) -> Run:
     s, output, network = job.training, job.output, ready.model.network
     patch = ready.plan.preparation.patch
@@ -126,14 +131,19 @@ def _run(
     threads = choose_threads(network, volume, s.threads) if device.type == "cpu" else torch.get_num_threads()
     _write_yaml(output / "config.yaml", dict(job.resolved))
     _write_yaml(output / "plan.yaml", ready.plan.as_dict())
-    (output / "environment.json").write_text(json.dumps(describe_environment(device, threads), indent=2) + "\n")
+    (output / "environment.json").write_text(
+        json.dumps(describe_environment(device, threads), indent=2) + "\n"
+    )
     checkpoint = output / "checkpoints" / "last.safetensors"
     found = load_tree(checkpoint) if resume and checkpoint.is_file() else None
     first_step = 0 if found is None else int(found["iteration"])
     ema = EMAHandler(network, momentum=1 - s.ema) if s.ema else None
     if s.compile:
         network.compile_trunk()
-    groups = [{"params": list(network.parameters()), "weight_decay": s.weight_decay}, *weighting.parameter_groups()]
+    groups = [
+        {"params": list(network.parameters()), "weight_decay": s.weight_decay},
+        *weighting.parameter_groups(),
+    ]
     training = Training(
         model=ready.model,
         ema=ema,
@@ -177,7 +187,9 @@ def _run_to_the_end(trainer: Engine, epochs: int, steps: int) -> None:
 def _finish(job: Job, ready: Ready, training: Training) -> Run:
     """Put the weights that are kept into ``model/``, whole or not at all."""
     use_best = job.training.keep == "best" and ready.val and training.best_checkpoint.is_file()
-    weights: dict[str, Any] = load_tree(training.best_checkpoint)["network"] if use_best else training.averaged.state_dict()
+    weights: dict[str, Any] = (
+        load_tree(training.best_checkpoint)["network"] if use_best else training.averaged.state_dict()
+    )
     ready.model.network.load_state_dict(weights)
     ready.model.metadata = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -190,12 +202,16 @@ def _finish(job: Job, ready: Ready, training: Training) -> Run:
         "kept": f"epoch {training.best_epoch}" if use_best else "last",
         "validation_score": training.best_score if use_best else None,
     }
-    final, partial = job.output / "model", job.output / ".model.part"
-    shutil.rmtree(partial, ignore_errors=True)
-    ready.model.save(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
-    return Run(job.output, load_model(final, allow=_third_party(job)), training.best_score, training.best_epoch, ready.refused)
+    final = job.output / "model"
+    with replaced_folder(final) as folder:
+        ready.model.save(folder)
+    return Run(
+        job.output,
+        load_model(final, allow=_third_party(job)),
+        training.best_score,
+        training.best_epoch,
+        ready.refused,
+    )
 
 
 def _third_party(job: Job) -> list[str]:
@@ -205,4 +221,4 @@ def _third_party(job: Job) -> list[str]:
 
 
 def _write_yaml(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    write_text(path, yaml.safe_dump(data, sort_keys=False))

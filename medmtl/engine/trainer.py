@@ -76,7 +76,7 @@ class Training:
 
     @property
     def averaged(self) -> MultiTaskNetwork:
-        """The weights that are judged and kept: the moving average, or the network itself when that is off."""
+        """The weights that are judged and kept: the moving average, or the network's when it is off."""
         network = self.model.network if self.ema is None else self.ema.ema_model
         assert isinstance(network, MultiTaskNetwork)
         return network
@@ -180,7 +180,11 @@ def _validate(training: Training, engine: Engine) -> None:
     """Judge the averaged weights on the validation cases and append a row to `metrics.csv`."""
     means = training.step_log.means()
     context = Context(
-        training.averaged.eval(), training.model.tasks, training.model.preparation, training.device, training.settings.mirror
+        training.averaged.eval(),
+        training.model.tasks,
+        training.model.preparation,
+        training.device,
+        training.settings.mirror,
     )
     metrics = run_evaluator(build_evaluator(context), training.val)
     score = overall_score(metrics)
@@ -197,16 +201,20 @@ def _validate(training: Training, engine: Engine) -> None:
     row["val.score"] = score
     training.epoch_log.add(row)
     engine.state.metrics = {k: v for k, v in row.items() if isinstance(v, float) and math.isfinite(v)}
-    told = ", ".join(f"{key.removeprefix('val.')} {value:.3g}" for key, value in row.items() if key.startswith("val."))
-    LOG.info("epoch %d, step %d: %s", engine.state.epoch, engine.state.iteration, told or "no validation labels")
+    told = ", ".join(
+        f"{key.removeprefix('val.')} {value:.3g}" for key, value in row.items() if key.startswith("val.")
+    )
+    LOG.info(
+        "epoch %d, step %d: %s", engine.state.epoch, engine.state.iteration, told or "no validation labels"
+    )
 
 
 def _report_collapse(training: Training, engine: Engine) -> None:
     task = training.weighting.collapsed()
     if task is not None:
         LOG.warning(
-            "task %r has held more than 99 %% of the total for 100 steps or more: the other tasks learn nothing. Use "
-            "weighting type balanced, or normalize_losses, a floor or effective_tasks",
+            "task %r has held more than 99 %% of the total for 100 steps or more: the other tasks learn "
+            "nothing. Use weighting type balanced, or normalize_losses, a floor or effective_tasks",
             task,
         )
 
@@ -214,7 +222,9 @@ def _report_collapse(training: Training, engine: Engine) -> None:
 def _keep_best(training: Training, engine: Engine) -> None:
     if engine.state.score > training.best_score:
         training.best_score, training.best_epoch = engine.state.score, engine.state.epoch
-        save_tree(training.best_checkpoint, {"network": training.averaged.state_dict(), "epoch": engine.state.epoch})
+        save_tree(
+            training.best_checkpoint, {"network": training.averaged.state_dict(), "epoch": engine.state.epoch}
+        )
 
 
 def _save(training: Training, engine: Engine) -> None:
@@ -257,13 +267,19 @@ def restore(training: Training, trainer: Engine, found: dict[str, Any]) -> None:
         training.stopping.load_state_dict(found["stopping"])
     training.started = time.perf_counter() - found["seconds"]
     s = training.settings
-    trainer.load_state_dict({"epoch": found["epoch"], "max_epochs": s.epochs, "epoch_length": s.steps_per_epoch})
+    trainer.load_state_dict(
+        {"epoch": found["epoch"], "max_epochs": s.epochs, "epoch_length": s.steps_per_epoch}
+    )
     restore_random_state(found["random"])
 
 
 def _attach_tensorboard(training: Training, trainer: Engine) -> None:
     logger = TensorboardLogger(log_dir=str(training.output / "tensorboard"))
     logger.attach_output_handler(
-        trainer, Events.EPOCH_COMPLETED, tag="", metric_names="all", global_step_transform=lambda e, _: e.state.iteration
+        trainer,
+        Events.EPOCH_COMPLETED,
+        tag="",
+        metric_names="all",
+        global_step_transform=lambda e, _: e.state.iteration,
     )
     trainer.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, lambda e: logger.close())

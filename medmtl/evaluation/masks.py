@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medmtl.data import Case, Dataset, measure
+from medmtl.data import Case, Dataset, measure, phases
 from medmtl.data.nifti import Geometry
 from medmtl.evaluation.read import Predictions
 from medmtl.evaluation.record import CaseRecord, Entry, Missing, Row, mean_entry
 from medmtl.evaluation.tasks import PredictedTask
-from medmtl.evaluation.volumes import phases, read_predicted_mask, read_truth
+from medmtl.evaluation.volumes import read_predicted_mask, read_truth
 from medmtl.metrics import dice, hausdorff
 from medmtl.types import UNLABELLED, CaseError
 
@@ -157,7 +157,7 @@ def _frame_names(dataset: Dataset, case: Case, task: PredictedTask, truth: NDArr
     if cycle is not None and None in (case.frame_ed, case.frame_es):
         mask = truth if cycle.mask == task.target else read_truth(case, cycle.mask)
         label = dataset.columns[cycle.mask].labels[cycle.structure]
-    found = phases(dataset, case, mask, label)
+    found = phases((case.frame_ed, case.frame_es), mask, label)
     return {index: phase for index, phase in zip(found, PHASES, strict=True) if index is not None}
 
 
@@ -184,7 +184,7 @@ def _measure(
     cycle = dataset.cycle
     on_this = cycle is not None and cycle.mask == task.target
     label = task.labels.get(cycle.structure) if cycle is not None and on_this else None
-    frame_ed, frame_es = phases(dataset, case, predicted, label)
+    frame_ed, frame_es = phases((case.frame_ed, case.frame_es), predicted, label)
     for name in names:
         column = dataset.columns[name]
         assert column.derived is not None

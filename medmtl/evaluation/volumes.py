@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medmtl.data import Case, Dataset
-from medmtl.data.derive import cycle_frames, labelled_frames
+from medmtl.data import Case
 from medmtl.data.nifti import Geometry, frames_first, read_volume
 from medmtl.types import CaseError
 
@@ -67,23 +66,3 @@ def read_truth(case: Case, column: str) -> NDArray[Any] | None:
     """The labelled volume ``(T, X, Y, Z)`` of a mask or map column, None where the case has none."""
     path = case.files.get(column)
     return None if path is None else frames_first(read_volume(path).array)
-
-
-def phases(
-    dataset: Dataset, case: Case, mask_TXYZ: NDArray[Any] | None, label: int | None
-) -> tuple[int | None, int | None]:
-    """ED and ES of a case: as given, else where a mask of the cycle's structure is largest and smallest.
-
-    Args:
-        dataset: says whether there is a cycle to look for.
-        case: one of its cases.
-        mask_TXYZ: true or predicted mask that holds the cycle's structure.
-        label: voxel value of that structure in it.
-    """
-    given = (case.frame_ed, case.frame_es)
-    if None not in given or dataset.cycle is None or mask_TXYZ is None or label is None:
-        return given
-    if int(labelled_frames(mask_TXYZ).sum()) < 2:
-        return given
-    found = cycle_frames(mask_TXYZ, label)
-    return (found[0] if given[0] is None else given[0], found[1] if given[1] is None else given[1])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medmtl.evaluation.record import CaseRecord
+from medmtl.files import write_text
 from medmtl.types import OutputError
 
 if TYPE_CHECKING:
@@ -56,20 +56,3 @@ def write_evaluation(
     write_text(
         output / EVALUATION_FILE, yaml.safe_dump(dict(description), sort_keys=False, allow_unicode=True)
     )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file under another name and moves it into place, so that no reader ever sees half of it.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write {path} ({error}); free some space or choose another output"
-        ) from error

@@ -21,7 +21,9 @@ def choose_device(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         index = name.partition(":")[2] or "0"
         if not index.isdigit() or int(index) >= count:
-            raise ConfigError(f"device: {name!r} was asked for, but PyTorch sees {count} GPUs here; use device=cpu or auto")
+            raise ConfigError(
+                f"device: {name!r} was asked for, but PyTorch sees {count} GPUs here; use device=cpu or auto"
+            )
     return torch.device(name)
 
 

@@ -1,4 +1,4 @@
-"""A trained model in a folder: safetensors for the numbers, YAML for the rest, nothing that runs when it is read."""
+"""A trained model in a folder: safetensors for numbers, YAML for the rest, nothing that runs when read."""
 
 from __future__ import annotations
 
@@ -56,9 +56,11 @@ class Model:
     folder: Path | None = None
 
     def save(self, folder: Path) -> None:
-        """Write ``model.safetensors``, ``model.yaml`` and ``metadata.json``; the YAML comes last and makes it whole."""
+        """Write ``model.safetensors``, ``metadata.json`` and, last, ``model.yaml``, which makes it whole."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        weights = {
+            name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()
+        }
         save_file(weights, folder / "model.safetensors")
         (folder / "metadata.json").write_text(json.dumps(self.metadata, indent=2) + "\n")
         (folder / "model.yaml").write_text(yaml.safe_dump(self._description(), sort_keys=False))
@@ -146,21 +148,23 @@ def load_model(folder: Path | str, *, allow: Sequence[str] = ()) -> Model:
         allow: third-party members, as ``module:Class``, that may be imported when the model names them.
 
     Raises:
-        ConfigError: no model there, another format, a member that was not allowed, or weights that do not fit.
+        ConfigError: no model there, another format, a member not allowed, or weights that do not fit.
     """
     folder = Path(folder)
     if (folder / "model" / "model.yaml").is_file():
         folder = folder / "model"
     if not (folder / "model.yaml").is_file():
-        raise ConfigError(f"{folder}: no model.yaml here; give the model folder of a finished run (RUN/model)")
+        raise ConfigError(
+            f"{folder}: no model.yaml here; give the model folder of a finished run (RUN/model)"
+        )
     found = yaml.safe_load((folder / "model.yaml").read_text())
     if not isinstance(found, dict) or found.get("medmtl_model") != FORMAT:
         raise ConfigError(f"{folder / 'model.yaml'}: is not a medmtl model of format {FORMAT}")
     for section in (found["backbone"], *found["tasks"].values()):
         if ":" in str(section["type"]) and section["type"] not in allow:
             raise ConfigError(
-                f"{folder / 'model.yaml'}: names {section['type']!r}, which is not part of medmtl; if you trust it, "
-                f"call load_model(..., allow=[{section['type']!r}])"
+                f"{folder / 'model.yaml'}: names {section['type']!r}, which is not part of medmtl; "
+                f"if you trust it, call load_model(..., allow=[{section['type']!r}])"
             )
     columns = {name: _column(name, section) for name, section in found["columns"].items()}
     sections = {name: {k: v for k, v in s.items() if k != "state"} for name, s in found["tasks"].items()}
@@ -168,12 +172,18 @@ def load_model(folder: Path | str, *, allow: Sequence[str] = ()) -> Model:
     cycle = Cycle(**found["cycle"]) if found["cycle"] else None
     covariates = tuple(found["covariates"])
     network = build_network(
-        found["backbone"], tasks, in_channels=len(found["channels"]), n_covariates=len(covariates), cycle=cycle
+        found["backbone"],
+        tasks,
+        in_channels=len(found["channels"]),
+        n_covariates=len(covariates),
+        cycle=cycle,
     )
     for name, task in tasks.items():
         task.load_state(found["tasks"][name].get("state") or {})
     _load_weights(network, folder / "model.safetensors")
-    preparation = Preparation(**{k: tuple(v) if isinstance(v, list) else v for k, v in found["preparation"].items()})
+    preparation = Preparation(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in found["preparation"].items()}
+    )
     metadata = folder / "metadata.json"
     return Model(
         network=network.eval(),
@@ -195,10 +205,14 @@ def _load_weights(network: torch.nn.Module, path: Path) -> None:
         raise ConfigError(f"{path}: is missing; the model folder is not complete")
     weights, own = load_file(path), network.state_dict()
     wrong = sorted(
-        name for name in {*weights, *own} if name not in weights or name not in own or weights[name].shape != own[name].shape
+        name
+        for name in {*weights, *own}
+        if name not in weights or name not in own or weights[name].shape != own[name].shape
     )
     if wrong:
-        raise ConfigError(f"{path}: does not fit its model.yaml ({len(wrong)} tensors differ, the first is {wrong[0]!r})")
+        raise ConfigError(
+            f"{path}: does not fit its model.yaml ({len(wrong)} tensors differ, the first is {wrong[0]!r})"
+        )
     network.load_state_dict(weights)
 
 

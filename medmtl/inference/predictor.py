@@ -1,4 +1,4 @@
-"""One prepared case through the network: dense tasks by sliding window, case tasks in one pass over the organ.
+"""A prepared case through the network: dense tasks by sliding window, case tasks in one pass over the organ.
 
 Where the whole volume fits the patch both are the same tensor, and the encoder runs once per frame.
 """
@@ -75,7 +75,9 @@ def predict_prepared(
     if fits and not context.mirror:
         stitched, outputs = _one_pass(context, case, (0.0, 0.0, 0.0), dense, whole)
     else:
-        wants_masks = any(name in names for name in dense) or any(context.network.head(n).reads_masks for n in whole)
+        wants_masks = any(name in names for name in dense) or any(
+            context.network.head(n).reads_masks for n in whole
+        )
         stitched = _windows(context, case.image, dense) if wants_masks else {}
         outputs = {}
         if whole:
@@ -93,15 +95,22 @@ def predict_prepared(
 
 
 def _one_pass(
-    context: Context, case: PreparedCase, centre: tuple[float, float, float], dense: Sequence[str], whole: Sequence[str]
+    context: Context,
+    case: PreparedCase,
+    centre: tuple[float, float, float],
+    dense: Sequence[str],
+    whole: Sequence[str],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """All frames through the network in one patch each, in chunks: dense tasks ``(T, C, X, Y, Z)``, case outputs.
+    """All frames through the network, a patch each, in chunks: dense tasks ``(T, C, X, Y, Z)``, case outputs.
 
     The patch lies on whole voxels, so nothing is interpolated; a volume that fits it lies in its middle.
     """
     network, patch = context.network, context.preparation.patch
     x, y, z = (int(s) for s in case.image.shape[2:])
-    starts = [(p - s) // 2 if s <= p else -round(c - (p - 1) / 2) for p, s, c in zip(patch, (x, y, z), centre, strict=True)]
+    starts = [
+        (p - s) // 2 if s <= p else -round(c - (p - 1) / 2)
+        for p, s, c in zip(patch, (x, y, z), centre, strict=True)
+    ]
     cx, cy, cz = ((p - 1) / 2 - start for p, start in zip(patch, starts, strict=True))
     grid = patch_grid(IDENTITY, (cx, cy, cz), patch, (x, y, z), context.device)
     inside = tuple(slice(start, start + size) for start, size in zip(starts, (x, y, z), strict=True))
@@ -180,8 +189,10 @@ def _mirrored(window: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return averaged
 
 
-def _centre(context: Context, stitched: Mapping[str, Tensor], case: PreparedCase) -> tuple[float, float, float]:
-    """Middle of the organ that the dense tasks found, as training's patches are centred; else the image centre."""
+def _centre(
+    context: Context, stitched: Mapping[str, Tensor], case: PreparedCase
+) -> tuple[float, float, float]:
+    """Middle of the organ that the dense tasks found, as in training; else the image centre."""
     masks = {
         name: torch.as_tensor(context.tasks[name].decode_dense(volume, {}))
         for name, volume in stitched.items()
@@ -199,7 +210,9 @@ def _decode(
     on_source_grid: bool,
 ) -> np.ndarray:
     if on_source_grid:
-        stitched = torch.stack([back_to_source(frame, case.affine, case.source) for frame in stitched.unbind()])
+        stitched = torch.stack(
+            [back_to_source(frame, case.affine, case.source) for frame in stitched.unbind()]
+        )
     return context.tasks[name].decode_dense(stitched, decoded)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from medmtl.data.dataset import Column, Cycle
-from medmtl.data.derive import cycle_frames, measure
+from medmtl.data.derive import measure, phases
 from medmtl.tasks import Task, value_name
 
 
@@ -24,8 +24,7 @@ def find_phases(
         if name in dense and cycle.mask in task.targets and cycle.structure in task.structures:
             if len(dense[name]) < 2:
                 return (0, None) if given[0] is None else given
-            ed, es = cycle_frames(dense[name], task.columns[cycle.mask].labels[cycle.structure])
-            return (ed if given[0] is None else given[0], es if given[1] is None else given[1])
+            return phases(given, dense[name], task.columns[cycle.mask].labels[cycle.structure])
     return given
 
 
@@ -34,7 +33,7 @@ def quantities_from_masks(
     mask: np.ndarray,
     columns: Mapping[str, Column],
     voxel_ml: float,
-    phases: tuple[int | None, int | None],
+    frames: tuple[int | None, int | None],
 ) -> dict[str, float]:
     """Every derived value column that is measured on this task's mask, such as ``{"LV_EF [%]": 55.1}``.
 
@@ -43,14 +42,14 @@ def quantities_from_masks(
         mask: its labels ``(T, X, Y, Z)``.
         columns: the value columns that the model knows.
         voxel_ml: volume of a voxel in mL.
-        phases: ED and ES frames; a quantity that needs an unknown one is left out.
+        frames: of ED and ES; a quantity that needs an unknown one is left out.
     """
     found: dict[str, float] = {}
     for column in columns.values():
         if column.derived is None or column.derived.mask not in task.targets:
             continue
         labels = task.columns[column.derived.mask].labels
-        value = measure(column.derived, {column.derived.mask: mask}, labels, voxel_ml, *phases)
+        value = measure(column.derived, {column.derived.mask: mask}, labels, voxel_ml, *frames)
         if value is not None:
             found[value_name(column.name, column.unit)] = value
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import yaml
 from medmtl.data.dataset import Case, Dataset
 from medmtl.data.load import prepare_case
 from medmtl.data.prepare import PreparedCase
+from medmtl.files import is_free, write_text
 from medmtl.inference.device import choose_device
 from medmtl.inference.model import Model
 from medmtl.inference.predictor import Context, predict_prepared
@@ -66,7 +66,14 @@ def predict_source(
     found = find_cases(source, model.channels, split=split)
     folder = output if output is not None else Path(tempfile.mkdtemp(prefix="medmtl-"))
     return predict_cases(
-        model, found.cases, folder, dataset=found.dataset, tasks=tasks, device=device, mirror=mirror, progress=progress
+        model,
+        found.cases,
+        folder,
+        dataset=found.dataset,
+        tasks=tasks,
+        device=device,
+        mirror=mirror,
+        progress=progress,
     )
 
 
@@ -105,6 +112,7 @@ def predict_cases(
     context.network.to(context.device)
     output.mkdir(parents=True, exist_ok=True)
     outputs = describe_outputs(model, names)
+    write_text(output / "outputs.yaml", yaml.safe_dump({"tasks": outputs}, sort_keys=False))
     rows, findings = [], []
     for done, case in enumerate(cases, start=1):
         row = _predict_one(model, context, case, dataset, names, outputs, output)
@@ -115,8 +123,7 @@ def predict_cases(
         if progress is not None:
             progress(done, len(cases))
     table = pd.DataFrame(rows, columns=_header(rows))
-    _replace(output / "outputs.yaml", yaml.safe_dump({"tasks": outputs}, sort_keys=False))
-    _replace(output / "predictions.csv", table.to_csv(index=False))
+    write_text(output / "predictions.csv", table.to_csv(index=False))
     return PredictionRun(output, table, outputs, findings)
 
 
@@ -138,8 +145,10 @@ def check_predictions_folder(output: Path) -> None:
     Raises:
         OutputError: it does.
     """
-    if output.is_file() or (output.is_dir() and any(output.iterdir()) and not (output / "outputs.yaml").is_file()):
-        raise OutputError(f"{output}: exists and holds something other than predictions; choose another folder")
+    if not is_free(output) and not (output / "outputs.yaml").is_file():
+        raise OutputError(
+            f"{output}: exists and holds something other than predictions; choose another folder"
+        )
 
 
 def _predict_one(
@@ -151,8 +160,14 @@ def _predict_one(
     outputs: dict[str, dict[str, Any]],
     output: Path,
 ) -> dict[str, Any]:
-    """One row of `predictions.csv`; a case that cannot be used is refused, one that breaks the network fails."""
-    row: dict[str, Any] = {"case_id": case.case_id, "study_uid": "", "series_uid": "", "status": "ok", "code": ""}
+    """One row of `predictions.csv`; a case that cannot be used is refused, one too large fails."""
+    row: dict[str, Any] = {
+        "case_id": case.case_id,
+        "study_uid": "",
+        "series_uid": "",
+        "status": "ok",
+        "code": "",
+    }
     row.update(message="", seconds=0.0)
     started = time.perf_counter()
     try:
@@ -166,7 +181,11 @@ def _predict_one(
             spacing_from_pixdim=dataset is None,
         )
         if prepared.image.shape[1] != len(model.channels):
-            raise CaseError("MIXED_GRID", f"{case.case_id}: has {prepared.image.shape[1]} channels, the model needs {len(model.channels)}")
+            raise CaseError(
+                "MIXED_GRID",
+                f"{case.case_id}: has {prepared.image.shape[1]} channels, "
+                f"the model needs {len(model.channels)}",
+            )
         result = predict_prepared(context, prepared, names)
         phases = _add_quantities(model, prepared, result)
         write_case(output, prepared, result, outputs, phases)
@@ -187,12 +206,14 @@ def _targets(dataset: Dataset, case: Case) -> dict[str, float | str | None]:
 
 
 def _add_quantities(model: Model, case: PreparedCase, result: CaseResult) -> tuple[int | None, int | None]:
-    """Put what follows from the masks beside what the heads say; returns the ED and ES frames that were used."""
+    """Put what follows from the masks beside what the heads say; returns the ED and ES frames used."""
     given = (case.frame_ed, case.frame_es)
     phases = find_phases(model.tasks, result.dense, model.cycle, given)
     for name, mask in result.dense.items():
         if model.tasks[name].structures:
-            found = quantities_from_masks(model.tasks[name], mask, model.columns, case.source.voxel_ml, phases)
+            found = quantities_from_masks(
+                model.tasks[name], mask, model.columns, case.source.voxel_ml, phases
+            )
             result.values[name] = {k: v for k, v in found.items() if math.isfinite(v)}
     return phases
 
@@ -202,12 +223,3 @@ def _header(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows:
         header.update(dict.fromkeys(row))
     return list(header)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a text file so that it is whole or not there."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-

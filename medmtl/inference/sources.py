@@ -25,8 +25,8 @@ class Sources:
 def find_cases(source: Path, channels: Sequence[str], *, split: str = "all") -> Sources:
     """Find the cases of a source.
 
-    A dataset folder gives its cases. In a folder of NIfTI files every file is a case, named by its path; a model
-    of several channels wants them as ``NAME_<channel>.nii.gz`` side by side.
+    A dataset folder gives its cases. In a folder of NIfTI files every file is a case, named by its path; a
+    model of several channels wants them as ``NAME_<channel>.nii.gz`` side by side.
 
     Raises:
         ConfigError: nothing there, or not what the model needs.
@@ -34,7 +34,9 @@ def find_cases(source: Path, channels: Sequence[str], *, split: str = "all") -> 
     if (source / "dataset.yaml").is_file():
         dataset = open_dataset(source)
         if dataset.channels != tuple(channels):
-            raise ConfigError(f"{source}: has channels {list(dataset.channels)}, the model was trained on {list(channels)}")
+            raise ConfigError(
+                f"{source}: has channels {list(dataset.channels)}, the model was trained on {list(channels)}"
+            )
         return Sources(dataset.select(split), dataset)
     if source.is_file():
         if not source.name.endswith(ENDINGS):
@@ -57,8 +59,8 @@ def _refuse_known_layout(source: Path) -> None:
     except DatasetError:
         return
     raise ConfigError(
-        f"{source}: is a {found.name} folder, with labels among its images; run `medmtl ingest` on it first and "
-        "predict the dataset"
+        f"{source}: holds {found.recognizes(source)}, so labels lie among its images; run `medmtl ingest` on it "
+        "first and predict the dataset"
     )
 
 
@@ -88,5 +90,6 @@ def _several(files: Sequence[Path], root: Path, channels: Sequence[str]) -> list
         if missing := [c for c in channels if c not in parts]:
             raise ConfigError(f"{root}: case {stem!r} has no file for channel {missing[0]!r}")
     return [
-        Case(case_id=stem, patient="", split="", images=tuple(parts[c] for c in channels)) for stem, parts in found.items()
+        Case(case_id=stem, patient="", split="", images=tuple(parts[c] for c in channels))
+        for stem, parts in found.items()
     ]

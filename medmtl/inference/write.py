@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 
 from medmtl.data.nifti import Volume, write_volume
 from medmtl.data.prepare import PreparedCase
+from medmtl.files import replaced_folder
 from medmtl.tasks import CaseResult
 
 
@@ -35,12 +34,6 @@ def write_case(
     Returns:
         the case's folder.
     """
-    final, partial = output / case.case_id, output / f".{case.case_id}.part"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for task, volume in result.dense.items():
-        array = np.moveaxis(volume, 0, -1) if case.is_4d else volume[0]
-        write_volume(partial / outputs[task]["file"], Volume(np.ascontiguousarray(array), case.source, case.time_step_ms))
     frame_ed, frame_es = phases
     record = {
         "case_id": case.case_id,
@@ -49,7 +42,10 @@ def write_case(
         "frame_es": frame_es,
         "tasks": result.values,
     }
-    (partial / "prediction.json").write_text(json.dumps(record, indent=2) + "\n")
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
+    final = output / case.case_id
+    with replaced_folder(final) as folder:
+        for task, volume in result.dense.items():
+            array = np.ascontiguousarray(np.moveaxis(volume, 0, -1) if case.is_4d else volume[0])
+            write_volume(folder / outputs[task]["file"], Volume(array, case.source, case.time_step_ms))
+        (folder / "prediction.json").write_text(json.dumps(record, indent=2) + "\n")
     return final

@@ -24,7 +24,7 @@ def soft_dice_loss(
         epsilon: keeps an absent class that nobody predicts at a Dice of 1.
 
     Returns:
-        ``()`` in 0..1.
+        ``()`` in 0..1; 0 when nothing is labelled.
     """
     known = target != UNLABELLED
     classes = probabilities.shape[1]
@@ -38,7 +38,7 @@ def soft_dice_loss(
     dice = (2 * overlap + epsilon) / (size + epsilon)
     labelled = known.flatten(1).any(1)
     weight = labelled.to(dice.dtype)[:, None]
-    return 1 - (dice * weight).sum() / (weight.sum() * dice.shape[1]).clamp_min(1)
+    return ((1 - dice) * weight).sum() / (weight.sum() * dice.shape[1]).clamp_min(1)
 
 
 def masked_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -55,7 +55,9 @@ def masked_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def dice_cross_entropy(logits: Tensor, target: Tensor, *, skip: int = 1, together: bool = False) -> Tensor:
     """Soft Dice loss plus cross-entropy (Isensee et al. 2021), in float32, on labelled voxels."""
     logits = logits.float()
-    return soft_dice_loss(logits.softmax(1), target, skip=skip, together=together) + masked_cross_entropy(logits, target)
+    return soft_dice_loss(logits.softmax(1), target, skip=skip, together=together) + masked_cross_entropy(
+        logits, target
+    )
 
 
 def masked_absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
@@ -69,5 +71,7 @@ def coarser_target(target: Tensor, shape: Sequence[int]) -> Tensor:
     """Labels or values ``(N, X, Y, Z)`` at the nearest voxels of a coarser level of ``shape``."""
     if tuple(target.shape[1:]) == tuple(shape):
         return target
-    index = [torch.arange(s, device=target.device) * t // s for s, t in zip(shape, target.shape[1:], strict=True)]
+    index = [
+        torch.arange(s, device=target.device) * t // s for s, t in zip(shape, target.shape[1:], strict=True)
+    ]
     return target[:, index[0]][:, :, index[1]][:, :, :, index[2]]

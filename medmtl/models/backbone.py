@@ -1,4 +1,4 @@
-"""What every backbone offers: a pyramid of features from the encoder, and a decoder that only runs when asked."""
+"""What every backbone offers: a pyramid of features from the encoder, a decoder that only runs when asked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The head of case-level tasks: what the encoder saw, what the masks measure, and what the record says.
 
-It works in two halves, frame by frame and then over the frames of a case, so that a cine of any length fits in
-memory: frames can go through the network in chunks.
+It works in two halves, frame by frame and then over the frames of a case, so that a cine of any length fits
+in memory: frames can go through the network in chunks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from medmtl.models.descriptors import FrameShapes, Ring, cycle_size, describe_cycle, describe_frames
 from medmtl.models.features import Features
-from medmtl.models.frames import attention_over_frames, extreme_frames, mean_over_frames
+from medmtl.models.frames import attention_over_frames, extreme_frames, extreme_values, mean_over_frames
 from medmtl.models.heads import Head
 
 Pooling = Literal["mean", "attention", "mask"]
@@ -49,7 +49,7 @@ class CaseInputs:
 
 @dataclass(frozen=True)
 class FrameSummary:
-    """What is kept of each frame: pooled features ``(N, D)``, attention score ``(N,)``, and shapes of the masks."""
+    """What is kept of each frame: pooled features ``(N, D)``, attention score ``(N,)``, shapes of masks."""
 
     pooled: Tensor
     score: Tensor
@@ -67,7 +67,8 @@ class CaseHead(Head):
         out_features: K outputs.
         pooling: over space, ``mean``, learned ``attention``, or weighted by each ``mask`` in turn.
         temporal: over frames, features of the two ``extremes`` (ED, ES) side by side, their ``mean``, or
-            ``attention``.
+            ``attention``. A head that reads no masks cannot tell ED from ES, and its ``extremes`` are each
+            feature's largest and smallest value.
         hidden: width of the MLP.
         dropout: before the MLP's last layer.
     """
@@ -105,7 +106,7 @@ class CaseHead(Head):
         self.mlp = nn.Sequential(first, nn.LeakyReLU(), nn.Dropout(dropout), last)
 
     def set_statistics(self, shapes: Tensor, covariates: Tensor) -> None:
-        """Standardize inputs by the training cases' shapes ``(B, S)`` and covariates ``(B, V)`` (NaN unknown)."""
+        """Standardize inputs by training cases' shapes ``(B, S)`` and covariates ``(B, V)``, NaN unknown."""
         for values, mean, std in (
             (shapes, self.shape_mean, self.shape_std),
             (covariates, self.covariate_mean, self.covariate_std),
@@ -125,7 +126,9 @@ class CaseHead(Head):
         n = case_of_frame.shape[0]
         shapes, soft = None, None
         if self.inputs.structures:
-            soft = torch.cat([features.masks[task] for task in self.inputs.structures], dim=1).detach().float()
+            soft = (
+                torch.cat([features.masks[task] for task in self.inputs.structures], dim=1).detach().float()
+            )
             shapes = describe_frames(soft, features.spacing_mm[case_of_frame], self.inputs.ring)
         if not self.inputs.bottleneck_channels:
             empty = torch.zeros((n, 0), device=case_of_frame.device)
@@ -146,7 +149,9 @@ class CaseHead(Head):
             return torch.einsum("ncv,nkv->nkc", flat, small).flatten(1)
         return flat.mean(2)
 
-    def from_frames(self, frames: FrameSummary, case_of_frame: Tensor, spacing_mm: Tensor, covariates: Tensor) -> Tensor:
+    def from_frames(
+        self, frames: FrameSummary, case_of_frame: Tensor, spacing_mm: Tensor, covariates: Tensor
+    ) -> Tensor:
         """Combine each case's frames into ``(B, K)`` outputs."""
         n_cases = int(spacing_mm.shape[0])
         if frames.shapes is not None:
@@ -158,7 +163,9 @@ class CaseHead(Head):
         known = self._known(frames, ed, es, covariates)
         parts = [known, spacing_mm[:, :1].float().log()]
         if self.feature_norm is not None:
-            if self.temporal == "extremes":
+            if self.temporal == "extremes" and frames.shapes is None:
+                pooled = torch.cat(extreme_values(frames.pooled, case_of_frame, n_cases), dim=1)
+            elif self.temporal == "extremes":
                 pooled = torch.cat([frames.pooled[ed], frames.pooled[es]], dim=1)
             elif self.temporal == "attention":
                 pooled = attention_over_frames(frames.pooled, frames.score, case_of_frame, n_cases)

@@ -1,4 +1,4 @@
-"""Soft volumes and shapes of predicted masks, in mL and mm: what a small cohort cannot teach a pooled feature.
+"""Soft volumes and shapes of predicted masks, in mL and mm: what a small cohort teaches no pooled feature.
 
 Everything here is computed on detached probabilities: case-level losses must not bend the outlines.
 """
@@ -31,7 +31,8 @@ class FrameShapes:
 
     Attributes:
         volume_ml: ``(N, K)``.
-        descriptors: ``(N, D)``: volume, largest slice area (cm2), in-plane and along-stack radius of gyration (mm).
+        descriptors: ``(N, D)``: volume, largest slice area (cm2), radius of gyration in-plane and along the
+            stack (mm).
         thickness_mm: ``(N, Z, SECTORS)`` wall thickness, NaN where there is no cavity; None without a ring.
     """
 
@@ -58,7 +59,13 @@ def describe_frames(probabilities: Tensor, spacing_mm: Tensor, ring: Ring | None
     along = _variance(weight.sum((2, 3)), sz)
     present = (volume > EMPTY_ML).float()
     descriptors = torch.cat(
-        [volume, area.amax(2) * present, planar.clamp_min(0).sqrt() * present, along.clamp_min(0).sqrt() * present], 1
+        [
+            volume,
+            area.amax(2) * present,
+            planar.clamp_min(0).sqrt() * present,
+            along.clamp_min(0).sqrt() * present,
+        ],
+        1,
     )
     thickness = None if ring is None else _thickness(p[:, ring.wall], p[:, ring.cavity], sx, sy)
     return FrameShapes(volume, descriptors, thickness)
@@ -84,12 +91,12 @@ def _thickness(wall: Tensor, cavity: Tensor, sx: Tensor, sy: Tensor) -> Tensor:
     dy = py - (cavity * py).sum((1, 2), keepdim=True) / mass
     angle = torch.atan2(dy.expand(n, x, y, z), dx.expand(n, x, y, z))
     sector = ((angle / (2 * math.pi) + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
-    index = sector.permute(0, 3, 1, 2).reshape(n, z, x * y)
     pixel = (sx * sy)[:, None, None]
 
     def sector_area(p: Tensor) -> Tensor:
-        flat = p.permute(0, 3, 1, 2).reshape(n, z, x * y)
-        return torch.zeros(n, z, SECTORS, device=p.device).scatter_add_(2, index, flat) * pixel
+        # One masked sum per sector: a scatter into so few places makes a GPU's atomics wait for each other.
+        parts = [torch.where(sector == s, p, 0.0).sum((1, 2)) for s in range(SECTORS)]
+        return torch.stack(parts, dim=2) * pixel
 
     inner, both = sector_area(cavity), sector_area(cavity + wall)
     per_radian = 2 * SECTORS / (2 * math.pi)

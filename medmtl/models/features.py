@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
 from torch import Tensor
+
+from medmtl.models.descriptors import FrameShapes, Ring, describe_frames
 
 
 @dataclass
@@ -15,11 +18,12 @@ class Features:
 
     Attributes:
         pyramid: encoder features ``(N, C_i, ...)``, finest first; the last is the bottleneck.
-        decode: turns the pyramid into decoded features; called at most once, and only when a head reads `decoded`.
+        decode: turns the pyramid into decoded features; called at most once, when a head reads `decoded`.
         case_of_frame: ``(N,)`` case of each frame.
         spacing_mm: ``(B, 3)``.
         covariates: ``(B, V)``, NaN where unknown.
         masks: by task, soft masks ``(N, K, X, Y, Z)`` of the heads that ran before.
+        described: shapes of masks by what was asked, so that several heads share one description.
     """
 
     pyramid: Sequence[Tensor]
@@ -28,11 +32,23 @@ class Features:
     spacing_mm: Tensor
     covariates: Tensor
     masks: dict[str, Tensor] = field(default_factory=dict)
+    described: dict[tuple[tuple[str, ...], Ring | None], FrameShapes] = field(default_factory=dict)
 
     @cached_property
     def decoded(self) -> list[Tensor]:
         """Decoded features, finest first."""
         return self.decode(self.pyramid)
+
+    def soft_masks(self, tasks: Sequence[str]) -> Tensor:
+        """Soft masks of several tasks side by side ``(N, K, X, Y, Z)``, detached, float32."""
+        return torch.cat([self.masks[task] for task in tasks], dim=1).detach().float()
+
+    def shapes(self, tasks: Sequence[str], ring: Ring | None) -> FrameShapes:
+        """What the masks of some tasks say together, frame by frame; computed once."""
+        key = (tuple(tasks), ring)
+        if key not in self.described:
+            self.described[key] = describe_frames(self.soft_masks(tasks), self.spacing_mm[self.case_of_frame], ring)
+        return self.described[key]
 
     @property
     def n_cases(self) -> int:

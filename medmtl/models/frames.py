@@ -24,6 +24,14 @@ def attention_over_frames(values: Tensor, scores: Tensor, case_of_frame: Tensor,
     return weights.to(values.dtype) @ values
 
 
+def extreme_values(values: Tensor, case_of_frame: Tensor, n_cases: int) -> tuple[Tensor, Tensor]:
+    """Largest and smallest of each column of ``(N, D)`` over the frames of each case: two ``(B, D)``."""
+    others = ~membership(case_of_frame, n_cases)[:, :, None]
+    largest = values[None].masked_fill(others, -torch.inf).amax(dim=1)
+    smallest = values[None].masked_fill(others, torch.inf).amin(dim=1)
+    return largest, smallest
+
+
 def extreme_frames(size: Tensor, case_of_frame: Tensor, n_cases: int) -> tuple[Tensor, Tensor]:
     """Frames where ``(N,)`` size is largest and smallest in each case: two ``(B,)`` indices into the frames.
 

@@ -67,7 +67,11 @@ class TissueHead(DenseHead):
     """
 
     def __init__(
-        self, decoded_channels: Sequence[int], out_channels: int, inside: tuple[str, int], deep_supervision: int = 0
+        self,
+        decoded_channels: Sequence[int],
+        out_channels: int,
+        inside: tuple[str, int],
+        deep_supervision: int = 0,
     ) -> None:
         super().__init__(decoded_channels, out_channels, deep_supervision)
         self.reads_masks = (inside[0],)

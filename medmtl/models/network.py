@@ -11,6 +11,7 @@ from medmtl.models.backbone import Backbone
 from medmtl.models.case_head import CaseHead
 from medmtl.models.features import Features
 from medmtl.models.heads import Head
+from medmtl.types import ConfigError
 
 Output = Tensor | list[Tensor]
 
@@ -20,7 +21,10 @@ class MultiTaskNetwork(nn.Module):
 
     Args:
         backbone: the shared trunk.
-        heads: by task name; a head that reads masks comes after the head that makes them.
+        heads: by task name, in any order; a head that reads masks runs after the head that makes them.
+
+    Raises:
+        ConfigError: heads read each other's masks in a circle.
     """
 
     def __init__(self, backbone: Backbone, heads: Mapping[str, Head]) -> None:
@@ -35,14 +39,17 @@ class MultiTaskNetwork(nn.Module):
     def _by_dependency(heads: Mapping[str, Head]) -> tuple[str, ...]:
         order: list[str] = []
 
-        def visit(task: str) -> None:
+        def visit(task: str, readers: tuple[str, ...]) -> None:
+            if task in readers:
+                circle = " reads ".join(repr(name) for name in (*readers[readers.index(task) :], task))
+                raise ConfigError(f"tasks read each other's masks in a circle: {circle}; remove one of these")
             for needed in heads[task].reads_masks:
-                visit(needed)
+                visit(needed, (*readers, task))
             if task not in order:
                 order.append(task)
 
         for task in heads:
-            visit(task)
+            visit(task, ())
         return tuple(order)
 
     def head(self, task: str) -> Head:
@@ -64,12 +71,14 @@ class MultiTaskNetwork(nn.Module):
         self._encode = torch.compile(self.backbone.encode)
         self._decode = torch.compile(self.backbone.decode)
 
-    def features(self, image: Tensor, case_of_frame: Tensor, spacing_mm: Tensor, covariates: Tensor) -> Features:
+    def features(
+        self, image: Tensor, case_of_frame: Tensor, spacing_mm: Tensor, covariates: Tensor
+    ) -> Features:
         """Run the encoder on ``(N, C, X, Y, Z)``; the decoder waits until a head asks."""
         return Features(self._encode(image), self._decode, case_of_frame, spacing_mm, covariates)
 
     def run_dense(self, features: Features, needed: Sequence[str]) -> dict[str, Output]:
-        """Outputs of the dense heads among the ``needed`` tasks; the masks that others read go into ``features``."""
+        """Outputs of the dense heads among the ``needed`` tasks; masks that are read go into ``features``."""
         outputs: dict[str, Output] = {}
         read = {name for task in needed for name in self.head(task).reads_masks}
         for task in needed:

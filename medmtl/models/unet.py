@@ -1,4 +1,4 @@
-"""The 3D U-Net: anisotropic kernels and strides as nnU-Net's planner chooses them, built from MONAI's blocks."""
+"""The 3D U-Net: anisotropic kernels and strides as nnU-Net's planner chooses them, of MONAI's blocks."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class UNet(Backbone):
         super().__init__()
         if not len(widths) == len(kernels) == len(strides) >= 2:
             raise ConfigError(
-                f"backbone: widths ({len(widths)}), kernels ({len(kernels)}) and strides ({len(strides)}) must have "
-                "the same number of levels, at least 2"
+                f"backbone: widths ({len(widths)}), kernels ({len(kernels)}) and strides ({len(strides)}) "
+                "must have the same number of levels, at least 2"
             )
         kernel = [cast(Triple, tuple(k)) for k in kernels]
         stride = [cast(Triple, tuple(s)) for s in strides]

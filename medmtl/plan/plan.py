@@ -1,4 +1,4 @@
-"""The plan: on which grid the network works and how it is shaped; what a config leaves open, the data decides."""
+"""The plan: on which grid the network works and how it is shaped; what a config leaves open, data decide."""
 
 from __future__ import annotations
 
@@ -62,10 +62,16 @@ def make_plan(
     """
     reasons: list[str] = []
     if spacing_mm is None:
-        spacing_mm = [found.spacing_mm[0], found.spacing_mm[1], None if found.is_stack else found.spacing_mm[2]]
+        spacing_mm = [
+            found.spacing_mm[0],
+            found.spacing_mm[1],
+            None if found.is_stack else found.spacing_mm[2],
+        ]
         kept = ", slices are kept as they are" if found.is_stack else ""
         reasons.append(f"spacing: the median of the training cases{kept}")
-    target = [own if wanted is None else wanted for own, wanted in zip(found.spacing_mm, spacing_mm, strict=True)]
+    target = [
+        own if wanted is None else wanted for own, wanted in zip(found.spacing_mm, spacing_mm, strict=True)
+    ]
     scale = [own / new for own, new in zip(found.spacing_mm, target, strict=True)]
     network = dict(backbone)
     levels = len(network.get("widths", (32, 64, 128, 256, 320)))
@@ -85,8 +91,8 @@ def make_plan(
                 product *= stride[axis]
             if patch[axis] % product:
                 raise ConfigError(
-                    f"patch: {patch[axis]} voxels along {name} are not a multiple of the network's stride {product}; "
-                    f"use {-(-patch[axis] // product) * product}"
+                    f"patch: {patch[axis]} voxels along {name} are not a multiple of the network's stride "
+                    f"{product}; use {-(-patch[axis] // product) * product}"
                 )
     x, y, z = (None if s is None else float(s) for s in spacing_mm)
     px, py, pz = (int(p) for p in patch)
@@ -94,7 +100,7 @@ def make_plan(
 
 
 def _patch(shape: Sequence[float], deepest: float) -> list[int]:
-    """Patch of at most PATCH_VOXELS, a multiple of 16 in-plane; the whole stack where it fits, at most 16 slices."""
+    """Patch of at most PATCH_VOXELS, a multiple of 16 in-plane; the whole stack up to 16 slices."""
     depth = round(deepest) if deepest <= 16 else max(8, 8 * round(min(shape[2], 64) / 8))
     x, y = shape[0], shape[1]
     while x * y * depth > PATCH_VOXELS:

@@ -13,8 +13,10 @@ def network_topology(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Kernels and strides of a U-Net with at most ``levels`` levels.
 
-    An axis is pooled while it keeps at least 4 voxels and its voxel is less than twice the finest one; it is
-    convolved over (kernel 3) from the first level on which its voxel is no more than twice the finest.
+    An axis is pooled while it keeps at least 4 voxels and its voxel is less than twice the finest one among the
+    axes that can still be pooled; it is convolved over (kernel 3) from the first level on which its voxel is no
+    more than twice the finest. Unlike nnU-Net, an odd number of voxels is not pooled (nothing is padded), and the
+    coarsest level follows the same rule for kernels as the others.
 
     Args:
         spacing_mm: voxel size along each axis.
@@ -27,15 +29,14 @@ def network_topology(
     spacing, size = [float(s) for s in spacing_mm], [int(p) for p in patch]
     kernels: list[list[int]] = []
     strides: list[list[int]] = []
-    stride = [1, 1, 1]
+    kernel, stride = [1, 1, 1], [1, 1, 1]
     for _ in range(levels):
         strides.append(stride)
-        finest = min(spacing)
-        kernels.append([3 if s <= 2 * finest else 1 for s in spacing])
-        stride = [
-            2 if n >= 2 * SMALLEST and n % 2 == 0 and s < 2 * finest else 1
-            for n, s in zip(size, spacing, strict=True)
-        ]
+        kernel = [3 if k == 3 or s <= 2 * min(spacing) else 1 for k, s in zip(kernel, spacing, strict=True)]
+        kernels.append(kernel)
+        poolable = [n >= 2 * SMALLEST and n % 2 == 0 for n in size]
+        finest = min((s for s, can in zip(spacing, poolable, strict=True) if can), default=0.0)
+        stride = [2 if can and s < 2 * finest else 1 for can, s in zip(poolable, spacing, strict=True)]
         if stride == [1, 1, 1]:
             break
         spacing = [s * f for s, f in zip(spacing, stride, strict=True)]

@@ -29,12 +29,13 @@ def build_report(folder: Path, *, dataset: Dataset | Path | None = None) -> Path
         DatasetError: the given dataset is not one.
         OutputError: a file in the folder cannot be read, or the report cannot be written.
     """
+    from medmtl.files import write_text
     from medmtl.report.agreement import agreement_section
     from medmtl.report.cases import cases_section
     from medmtl.report.cine import cine_section
     from medmtl.report.classification import classification_section
     from medmtl.report.header import build_header
-    from medmtl.report.html import render, write_whole
+    from medmtl.report.html import render
     from medmtl.report.material import gather
     from medmtl.report.overlays import overlays_section
     from medmtl.report.ranking import rank
@@ -57,7 +58,7 @@ def build_report(folder: Path, *, dataset: Dataset | Path | None = None) -> Path
     if material.kind == "training":
         sections = sections[-2:] + sections[:-2]
     path = Path(folder) / "report.html"
-    write_whole(path, render(build_header(material, ranking), [_read_once(section) for section in sections]))
+    write_text(path, render(build_header(material, ranking), [_read_once(section) for section in sections]))
     return path
 
 

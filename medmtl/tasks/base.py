@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medmtl.data.dataset import Column, Cycle
 from medmtl.data.prepare import PreparedCase
-from medmtl.models import Backbone, Features, Head
+from medmtl.models import Backbone, Head
 from medmtl.registry import Registry, nearest
 from medmtl.types import Batch, ConfigError
 
@@ -102,7 +102,7 @@ class Task(ABC):
 
     @abstractmethod
     def validate(self, results: Sequence[CaseResult], cases: Sequence[PreparedCase]) -> dict[str, float]:
-        """Metrics of results on the network's grid, and ``score`` in 0..1 (higher is better); empty without labels."""
+        """Metrics on the network's grid; ``score`` in 0..1 (higher is better); empty without labels."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -118,10 +118,12 @@ class Task(ABC):
         Raises:
             ConfigError: no training case has any label for this task.
         """
-        if not any(target in c.values or any(c.labelled.get(target, ())) for c in cases for target in self.targets):
+        if not any(
+            target in c.values or any(c.labelled.get(target, ())) for c in cases for target in self.targets
+        ):
             raise ConfigError(
-                f"task {self.name!r} learns from {', '.join(self.targets)}, but none of the {len(cases)} training "
-                "cases has that label; fill the column in cases.csv or remove the task"
+                f"task {self.name!r} learns from {', '.join(self.targets)}, but none of the {len(cases)} "
+                "training cases has that label; fill the column in cases.csv or remove the task"
             )
 
     def state(self) -> dict[str, Any]:
@@ -136,7 +138,7 @@ class Task(ABC):
         raise TypeError(f"task {self.name!r} is not dense")
 
     def decode_dense(self, stitched: Tensor, dense: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Dense tasks: ``(T, C, X, Y, Z)`` -> labels or values ``(T, X, Y, Z)``; ``dense`` has the tasks it reads."""
+        """Dense tasks: ``(T, C, X, Y, Z)`` -> ``(T, X, Y, Z)``; ``dense`` has the tasks it reads."""
         raise TypeError(f"task {self.name!r} is not dense")
 
     def decode_case(self, output: Tensor) -> list[CaseValues]:
@@ -145,14 +147,17 @@ class Task(ABC):
 
     def _column(self, target: str, columns: Mapping[str, Column]) -> Column:
         if target not in columns:
-            raise ConfigError(f"task {self.name!r}: the dataset has no column {target!r}{nearest(target, list(columns))}")
+            raise ConfigError(
+                f"task {self.name!r}: the dataset has no column {target!r}{nearest(target, list(columns))}"
+            )
         return columns[target]
 
     def _expect(self, kind: Literal["mask", "map", "category", "value"]) -> None:
         for column in self.columns.values():
             if column.kind != kind:
                 raise ConfigError(
-                    f"task {self.name!r} ({self.kind}) needs a {kind} column, but {column.name!r} is a {column.kind}"
+                    f"task {self.name!r} ({self.kind}) needs a {kind} column, but {column.name!r} is a "
+                    f"{column.kind}"
                 )
 
 

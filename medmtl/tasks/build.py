@@ -29,7 +29,9 @@ def build_task(name: str, section: Mapping[str, Any], columns: Mapping[str, Colu
     try:
         parsed = cls.Options.model_validate(options)
     except ValidationError as error:
-        raise ConfigError("\n".join(readable(f"tasks.{name}", error, list(cls.Options.model_fields)))) from error
+        raise ConfigError(
+            "\n".join(readable(f"tasks.{name}", error, list(cls.Options.model_fields)))
+        ) from error
     return cls(name, parsed, columns)
 
 
@@ -74,7 +76,9 @@ def build_network(
     for task in tasks.values():
         for other in task.reads:
             if other not in tasks:
-                raise ConfigError(f"task {task.name!r} reads {other!r}, which is no task{nearest(other, list(tasks))}")
+                raise ConfigError(
+                    f"task {task.name!r} reads {other!r}, which is no task{nearest(other, list(tasks))}"
+                )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:

@@ -23,7 +23,9 @@ class ClassificationOptions(CaseTaskOptions):
     """Options of a `classification` task."""
 
     target: str = Field(description="category column to learn")
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="share of the target spread over all classes")
+    label_smoothing: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the target spread over all classes"
+    )
 
 
 @TASKS.register("classification")
@@ -57,7 +59,9 @@ class Classification(Task):
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """Cross-entropy over labelled cases."""
         assert isinstance(output, Tensor)
-        return case_cross_entropy(output, batch.targets[self.target], label_smoothing=self.options.label_smoothing)
+        return case_cross_entropy(
+            output, batch.targets[self.target], label_smoothing=self.options.label_smoothing
+        )
 
     def decode_case(self, output: Tensor) -> list[CaseValues]:
         """Most probable class, and the probability of each."""
@@ -79,7 +83,11 @@ class Classification(Task):
             return {}
         predicted, true = np.array(pairs).T
         balanced = float(balanced_accuracy(predicted, true))
-        return {"accuracy": float(accuracy(predicted, true)), "balanced_accuracy": balanced, "score": balanced}
+        return {
+            "accuracy": float(accuracy(predicted, true)),
+            "balanced_accuracy": balanced,
+            "score": balanced,
+        }
 
     def describe(self) -> dict[str, Any]:
         """Entry in `outputs.yaml`."""

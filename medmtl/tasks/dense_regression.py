@@ -22,7 +22,9 @@ class DenseRegressionOptions(TaskOptions):
     """Options of a `dense_regression` task."""
 
     target: str = Field(description="map column to learn")
-    deep_supervision: int = Field(default=0, ge=0, le=4, description="coarser decoder levels that are supervised too")
+    deep_supervision: int = Field(
+        default=0, ge=0, le=4, description="coarser decoder levels that are supervised too"
+    )
 
 
 @TASKS.register("dense_regression")
@@ -51,7 +53,9 @@ class DenseRegression(Task):
     def fit(self, cases: Sequence[PreparedCase]) -> None:
         """Mean and standard deviation of the training voxels."""
         super().fit(cases)
-        known = [c.maps[self.target][torch.isfinite(c.maps[self.target])] for c in cases if self.target in c.maps]
+        known = [
+            c.maps[self.target][torch.isfinite(c.maps[self.target])] for c in cases if self.target in c.maps
+        ]
         values = torch.cat([k.double() for k in known])
         self.mean, self.std = float(values.mean()), max(float(values.std(correction=0)), 1e-6)
 

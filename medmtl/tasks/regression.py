@@ -24,7 +24,9 @@ class RegressionOptions(CaseTaskOptions):
     """Options of a `regression` task."""
 
     targets: tuple[str, ...] = Field(min_length=1, description="value columns to learn")
-    beta: float = Field(default=0.5, gt=0, description="standard deviations at which the loss turns from square to line")
+    beta: float = Field(
+        default=0.5, gt=0, description="standard deviations at which the loss turns from square to line"
+    )
 
 
 @TASKS.register("regression")

@@ -23,7 +23,9 @@ class SegmentationOptions(TaskOptions):
     """Options of a `segmentation` task."""
 
     target: str = Field(description="mask column to learn")
-    deep_supervision: int = Field(default=0, ge=0, le=4, description="coarser decoder levels that are supervised too")
+    deep_supervision: int = Field(
+        default=0, ge=0, le=4, description="coarser decoder levels that are supervised too"
+    )
 
 
 @TASKS.register("segmentation")
@@ -58,7 +60,7 @@ class Segmentation(Task):
         return supervised_levels(output, target)
 
     def class_index(self, mask: Tensor) -> Tensor:
-        """Voxel values of the file -> class index (0 background, then the structures in order, 255 unlabelled)."""
+        """Voxel values of the file -> class index (0 background, then structures, 255 unlabelled)."""
         if self._index.device != mask.device:
             self._index = self._index.to(mask.device)
         return self._index[mask]
@@ -86,7 +88,8 @@ def supervised_levels(output: Output, target: Tensor, *, skip: int = 1, together
     """Weighted mean of Dice + cross-entropy over decoded levels, each half as heavy as the one above."""
     weights = [0.5**level for level in range(len(output))]
     losses = [
-        weight * dice_cross_entropy(logits, coarser_target(target, logits.shape[2:]), skip=skip, together=together)
+        weight
+        * dice_cross_entropy(logits, coarser_target(target, logits.shape[2:]), skip=skip, together=together)
         for weight, logits in zip(weights, output, strict=True)
     ]
     return sum(losses[1:], losses[0]) / sum(weights)

@@ -24,13 +24,17 @@ class TissueOptions(TaskOptions):
     """Options of a `tissue` task."""
 
     target: str = Field(description="mask column to learn; 0 in it means: not in the structure")
-    inside: str = Field(description="structure that the tissue lies in, as TASK.STRUCTURE of a segmentation task")
-    deep_supervision: int = Field(default=0, ge=0, le=4, description="coarser decoder levels that are supervised too")
+    inside: str = Field(
+        description="structure that the tissue lies in, as TASK.STRUCTURE of a segmentation task"
+    )
+    deep_supervision: int = Field(
+        default=0, ge=0, le=4, description="coarser decoder levels that are supervised too"
+    )
 
 
 @TASKS.register("tissue")
 class Tissue(Task):
-    """Dice plus cross-entropy over the tissues, learned where the truth has one, applied where the structure is."""
+    """Dice plus cross-entropy over the tissues, learned where the truth has one, applied in the structure."""
 
     kind = "tissue"
     Options = TissueOptions
@@ -66,16 +70,23 @@ class Tissue(Task):
         """
         host = context.tasks.get(self.host)
         if not isinstance(host, Segmentation) or self.structure not in host.structures:
-            known = [f"{n}.{s}" for n, t in context.tasks.items() if isinstance(t, Segmentation) for s in t.structures]
+            known = [
+                f"{n}.{s}"
+                for n, t in context.tasks.items()
+                if isinstance(t, Segmentation)
+                for s in t.structures
+            ]
             asked = self.options.inside
-            raise ConfigError(f"task {self.name!r}: inside: {asked!r} is no TASK.STRUCTURE{nearest(asked, known)}")
+            raise ConfigError(
+                f"task {self.name!r}: inside: {asked!r} is no TASK.STRUCTURE{nearest(asked, known)}"
+            )
         self._host_value = host.labels[self.structure]
         inside = (self.host, host.structures.index(self.structure))
         channels = context.backbone.decoded_channels
         return TissueHead(channels, len(self.structures), inside, self.options.deep_supervision)
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
-        """Dice over the batch + cross-entropy, on the voxels that have a tissue; most cases have no scar at all."""
+        """Dice over the batch + cross-entropy, on voxels that have a tissue; most cases have no scar."""
         mask = batch.targets[self.target]
         if self._index.device != mask.device:
             self._index = self._index.to(mask.device)

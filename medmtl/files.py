@@ -1,0 +1,48 @@
+"""Files and folders that are whole or not there, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medmtl.types import OutputError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file (UTF-8, line ends as they stand) beside ``path`` and move it into place.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}); free space or change its permissions"
+        ) from error
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path`` that takes its place when the block ends well, and vanishes otherwise."""
+    partial = path.with_name(f".{path.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(path, ignore_errors=True)
+    partial.replace(path)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether nothing stands at a path, or only an empty folder."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
