@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medmtl.models.descriptors import FrameShapes, Ring, cycle_size, describe_cycle, describe_frames
+from medmtl.models.descriptors import FrameShapes, Ring, cycle_size, describe_cycle
 from medmtl.models.features import Features
 from medmtl.models.frames import attention_over_frames, extreme_frames, extreme_values, mean_over_frames
 from medmtl.models.heads import Head
@@ -124,15 +124,12 @@ class CaseHead(Head):
         """Reduce every frame to a few numbers."""
         case_of_frame, bottleneck = features.case_of_frame, features.pyramid[-1]
         n = case_of_frame.shape[0]
-        shapes, soft = None, None
-        if self.inputs.structures:
-            soft = (
-                torch.cat([features.masks[task] for task in self.inputs.structures], dim=1).detach().float()
-            )
-            shapes = describe_frames(soft, features.spacing_mm[case_of_frame], self.inputs.ring)
+        tasks = tuple(self.inputs.structures)
+        shapes = features.shapes(tasks, self.inputs.ring) if tasks else None
         if not self.inputs.bottleneck_channels:
             empty = torch.zeros((n, 0), device=case_of_frame.device)
             return FrameSummary(empty, torch.zeros(n, device=case_of_frame.device), shapes)
+        soft = features.soft_masks(tasks) if self.pooling == "mask" else None
         pooled = self._pool(bottleneck.float(), soft)
         score = self.time_score(pooled).squeeze(1) if self.time_score is not None else pooled.new_zeros(n)
         return FrameSummary(pooled, score, shapes)
