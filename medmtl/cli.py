@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,33 +29,50 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
 
 
+UsageError: Any = typer.BadParameter.__mro__[2]
+"""Base of all that a wrong call raises; typer has it from click, or carries its own, and does not name it."""
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
 def main() -> None:
     """Run the command line; an error that a user can mend is one sentence and an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code of a call: 0 all done, 1 some cases were refused or failed, 2 nothing could be done."""
+    try:
+        with _warnings():
+            code = int(app(list(arguments), prog_name="medmtl", standalone_mode=False) or 0)
+    except typer.Abort:
+        code = STOPPED
+    except MedmtlError as error:
+        typer.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except UsageError as error:
+        error.show()
+        return 2
+    except OSError as error:
+        typer.echo(f"error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        return 2
+    if code == STOPPED:
+        typer.echo("stopped", err=True)
+    return code
+
+
+@contextmanager
+def _warnings() -> Iterator[None]:
+    """Show warnings on stderr while a verb runs."""
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+    logger = logging.getLogger("medmtl")
+    logger.addHandler(handler)
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        typer.echo("stopped", err=True)
-        sys.exit(130)
-    except MedmtlError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001
-        _usage_error(error)
-
-
-def _usage_error(error: Exception) -> None:
-    """Show a wrong call of the command line; anything else is a bug and keeps its traceback."""
-    show = getattr(error, "show", None)
-    if show is None or not hasattr(error, "exit_code"):
-        raise error
-    show()
-    sys.exit(2)
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @app.callback(invoke_without_command=True)
@@ -134,6 +151,7 @@ def plan(
 
     from medmtl.config import DEFAULT_WIDTHS
     from medmtl.data.dataset import open_dataset
+    from medmtl.files import write_text
     from medmtl.plan import fingerprint, make_plan
     from medmtl.types import OutputError
 
@@ -142,8 +160,9 @@ def plan(
     opened = open_dataset(dataset)
     cases = opened.select("train") or opened.cases
     made = make_plan(fingerprint(opened, cases), backbone={"type": "unet", "widths": list(DEFAULT_WIDTHS)})
-    output.write_text(yaml.safe_dump(made.as_dict(), sort_keys=False))
-    typer.echo(output.read_text())
+    text = yaml.safe_dump(made.as_dict(), sort_keys=False)
+    write_text(output, text)
+    typer.echo(text, nl=False)
 
 
 @app.command()
@@ -271,13 +290,17 @@ def schema(
 
     [dim]medmtl schema -o configs/schema.json[/dim]
     """
-    from medmtl.config import json_schema
+    from medmtl.config import SCHEMA_TITLE, json_schema
+    from medmtl.files import write_text
+    from medmtl.types import OutputError
 
     text = json.dumps(json_schema(), indent=2) + "\n"
     if output is None:
         typer.echo(text, nl=False)
-    else:
-        output.write_text(text)
+        return
+    if output.exists() and not (output.is_file() and SCHEMA_TITLE in output.read_text(errors="replace")):
+        raise OutputError(f"{output}: exists and is no schema of medmtl; choose another file")
+    write_text(output, text)
 
 
 def _exit_with_list(lines: list[str], what: str, *, quiet: bool = False) -> None:
@@ -285,7 +308,8 @@ def _exit_with_list(lines: list[str], what: str, *, quiet: bool = False) -> None
     if not lines:
         return
     if not quiet:
-        typer.echo(f"\n{len(lines)} cases were {what}:", err=True)
+        count = "1 case was" if len(lines) == 1 else f"{len(lines)} cases were"
+        typer.echo(f"\n{count} {what}:", err=True)
         for line in lines:
             typer.echo(f"  {line}", err=True)
     raise typer.Exit(1)

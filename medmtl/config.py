@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from medmtl.engine.job import Job
 from medmtl.engine.settings import TrainingSettings
-from medmtl.registry import nearest
+from medmtl.models import BACKBONES
+from medmtl.strict import load_yaml, options_model, parse_options, yaml_problem
+from medmtl.tasks import TASK_NAME, TASKS, backbone_options, parse_backbone, parse_task
 from medmtl.types import ConfigError
+from medmtl.weighting import WEIGHTINGS, build_weighting
 
 DEFAULT_WIDTHS = (32, 64, 128, 256, 320)
+SCHEMA_TITLE = "medmtl config"
+
+Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Voxels = Annotated[int, Field(ge=1)]
 
 
 class PreparationSettings(BaseModel):
@@ -23,14 +31,16 @@ class PreparationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    spacing_mm: tuple[float | None, float | None, float | None] | None = Field(
+    spacing_mm: tuple[Millimetres | None, Millimetres | None, Millimetres | None] | None = Field(
         default=None,
         description="target voxel size in mm, the stack's axis last; null in a place keeps the case's own",
     )
-    patch: tuple[int, int, int] | None = Field(
+    patch: tuple[Voxels, Voxels, Voxels] | None = Field(
         default=None, description="voxels that the network sees at once"
     )
-    normalization: str = Field(default="zscore", pattern="^(zscore|none)$", description="zscore or none")
+    normalization: Literal["zscore", "none"] = Field(
+        default="zscore", description="of the intensities of a case"
+    )
 
 
 class ExperimentConfig(BaseModel):
@@ -55,7 +65,8 @@ class ExperimentConfig(BaseModel):
         min_length=1, description="by name: `type` and options of each task"
     )
     weighting: dict[str, Any] = Field(
-        default_factory=lambda: {"type": "balanced"}, description="`type` and options of the task weighting"
+        default_factory=lambda: {"type": "balanced"},
+        description="`type` and options of the task weighting",
     )
     training: TrainingSettings = Field(default_factory=TrainingSettings)
 
@@ -72,15 +83,17 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> ExperimentCo
     """
     path = Path(path)
     try:
-        found = yaml.safe_load(path.read_text())
+        found = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such config file") from error
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path}: is a folder; name the config file in it") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
+        raise ConfigError(f"{path}: is not valid YAML: {yaml_problem(error)}") from error
     if not isinstance(found, dict):
-        raise ConfigError(f"{path}: must be a mapping of keys, found {type(found).__name__}")
+        raise ConfigError(f"{path}: must be a mapping of `key: value` lines, found {found!r:.80}")
     return parse_config(apply_overrides(found, overrides), where=str(path))
 
 
@@ -90,7 +103,7 @@ def apply_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
     Raises:
         ConfigError: an override without ``=``, or one that goes below something that is no mapping.
     """
-    result: dict[str, Any] = json.loads(json.dumps(config))
+    result: dict[str, Any] = copy.deepcopy(dict(config))
     for override in overrides:
         key, separator, text = override.partition("=")
         parts = key.split(".")
@@ -98,54 +111,65 @@ def apply_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
             raise ConfigError(f"{override!r}: write overrides as key=value, such as training.epochs=5")
         node = result
         for part in parts[:-1]:
-            node = node.setdefault(part, {})
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
             if not isinstance(node, dict):
                 raise ConfigError(f"{override!r}: {part!r} is a value, nothing lies below it")
         try:
-            value = yaml.safe_load(text)
+            value = load_yaml(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"{override!r}: the value is not valid YAML") from error
-        if parts[-1] == "type" and node.get("type") != value:
+            raise ConfigError(f"{override!r}: the value is not valid YAML: {yaml_problem(error)}") from error
+        if parts[-1] == "type" and len(parts) > 1 and node.get("type") != value:
             node.clear()
         node[parts[-1]] = value
     return result
 
 
 def parse_config(found: Mapping[str, Any], *, where: str = "config") -> ExperimentConfig:
-    """Validate plain data as a config.
+    """Validate plain data as a config, the options of every task, of the backbone and of the weighting too.
 
     Raises:
         ConfigError: one line per problem.
     """
-    try:
-        config = ExperimentConfig.model_validate(found)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_line(where, problem) for problem in error.errors())) from error
-    for section in ("backbone", "weighting"):
-        if "type" not in getattr(config, section):
-            raise ConfigError(f"{where}: {section}: needs `type`")
+    config = parse_options(ExperimentConfig, found, f"{where}: ")
+    problems: list[str] = []
+
+    def check(part: Callable[[], object]) -> None:
+        try:
+            part()
+        except ConfigError as error:
+            problems.extend(f"{where}: {line}" for line in str(error).splitlines())
+
+    for name, section in config.tasks.items():
+        check(partial(parse_task, name, section))
+    check(partial(_check_names, config.tasks))
+    check(partial(parse_backbone, config.backbone))
+    check(partial(_check_weighting, config.weighting, tuple(config.tasks)))
+    if problems:
+        raise ConfigError("\n".join(problems))
     return config
 
 
-def _line(where: str, problem: Mapping[str, Any]) -> str:
-    path = [str(part) for part in problem["loc"]]
-    if problem["type"] == "extra_forbidden":
-        known = list(_fields(path[:-1]))
-        return f"{where}: {'.'.join(path)}: unknown key{nearest(path[-1], known)}"
-    if problem["type"] == "missing":
-        return f"{where}: {'.'.join(path)}: is missing"
-    return f"{where}: {'.'.join(path)}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {problem['input']!r}"
+def _check_names(tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    """The first segmentation is written as ``segmentation.nii.gz``, so no other task may have that name."""
+    first = next((name for name, section in tasks.items() if section.get("type") == "segmentation"), None)
+    if "segmentation" in tasks and first != "segmentation":
+        raise ConfigError(
+            "tasks.segmentation: its file would be segmentation.nii.gz, which is that of the first "
+            f"segmentation ({first or 'none here'}); choose another name"
+        )
 
 
-def _fields(path: Sequence[str]) -> Mapping[str, Any]:
-    """Known keys at a place in the config."""
-    model: Any = ExperimentConfig
-    for part in path:
-        annotation = model.model_fields[part].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return {}
-        model = annotation
-    return dict(model.model_fields)
+def _check_weighting(section: Mapping[str, Any], tasks: tuple[str, ...]) -> None:
+    if "type" not in section:
+        raise ConfigError(f"weighting: needs `type`, one of {', '.join(WEIGHTINGS)}")
+    name, options = str(section["type"]), {key: value for key, value in section.items() if key != "type"}
+    parse_options(options_model(WEIGHTINGS.get(name), leave_out=("tasks",)), options, "weighting.")
+    try:
+        build_weighting(name, tasks, **options)
+    except ConfigError as error:
+        raise ConfigError(f"weighting: {error}") from error
 
 
 def job_of(config: ExperimentConfig, dataset: Any, output: Path, *, device: str | None = None) -> Job:
@@ -171,25 +195,26 @@ def job_of(config: ExperimentConfig, dataset: Any, output: Path, *, device: str 
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of a config, for editors; task options are those of every registered kind."""
-    from medmtl.tasks import TASKS
-    from medmtl.weighting import WEIGHTINGS
-
+    """JSON Schema of a config, for editors: options of every registered task, backbone and weighting."""
     schema = ExperimentConfig.model_json_schema()
-    kinds = []
-    for name in TASKS:
-        kind = TASKS.get(name).Options.model_json_schema()
-        kind["properties"] = {"type": {"const": name}, **kind["properties"]}
-        kind["required"] = ["type", *kind.get("required", [])]
-        kinds.append(kind)
+    tasks = {name: TASKS.get(name).Options for name in TASKS}
+    trunks = {name: backbone_options(BACKBONES.get(name)) for name in BACKBONES}
+    weightings = {name: options_model(WEIGHTINGS.get(name), leave_out=("tasks",)) for name in WEIGHTINGS}
+    properties = schema["properties"]
+    properties["tasks"]["additionalProperties"] = _one_of(tasks)
+    properties["tasks"]["propertyNames"] = {"pattern": f"^{TASK_NAME.pattern}$"}
+    for name, members in (("backbone", trunks), ("weighting", weightings)):
+        properties[name] = {"description": properties[name]["description"], **_one_of(members)}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": SCHEMA_TITLE}
+
+
+def _one_of(members: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
+    """A section with a known ``type`` and its options, or with somebody's own type and any options."""
+    known = []
+    for name, options in members.items():
+        found = options.model_json_schema()
+        found["properties"] = {"type": {"const": name}, **found.get("properties", {})}
+        found["required"] = ["type", *found.get("required", [])]
+        known.append(found)
     own = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "pattern": ":"}}}
-    schema["properties"]["tasks"]["additionalProperties"] = {"anyOf": [*kinds, own]}
-    names = {"anyOf": [{"enum": list(WEIGHTINGS)}, {"type": "string", "pattern": ":"}]}
-    schema["properties"]["weighting"] = {
-        **schema["properties"]["weighting"],
-        "required": ["type"],
-        "properties": {"type": names},
-    }
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "medmtl experiment"
-    return schema
+    return {"anyOf": [*known, own]}

@@ -22,10 +22,11 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(
             f"{path} cannot be written ({error.strerror}); free space or change its permissions"
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

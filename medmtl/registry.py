@@ -17,7 +17,9 @@ Base = TypeVar("Base")
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """A hint such as ``; did you mean 'uw-so'?``, or the list of what is known when nothing is near."""
+    """A hint such as ``; did you mean 'uw-so'?``, or what is known when nothing is near."""
+    if not known:
+        return ""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
 

@@ -1,4 +1,4 @@
-"""Writes the reference pages that follow from the code: a page per package, a table per kind of member."""
+"""Writes the reference pages that follow from the code: packages, members, config keys, verbs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pkgutil
 import re
 from pathlib import Path
 
+from command_tables import command_tables
+from config_tables import config_tables
 from sphinx.application import Sphinx
 
 import medmtl
@@ -77,6 +79,8 @@ def write_pages(app: Sphinx) -> None:
     for name, text in pages.items():
         write_if_changed(folder / name, text)
     write_if_changed(folder / "_members.txt", member_tables())
+    write_if_changed(folder / "_config.txt", config_tables())
+    write_if_changed(folder / "_commands.txt", command_tables())
 
 
 def keep_bars(

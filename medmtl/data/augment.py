@@ -88,8 +88,8 @@ def patch_grid(
     """Sampling grid ``(1, X, Y, Z, 3)`` of a patch in a source of ``shape``, in grid_sample's coordinates.
 
     Slices are met exactly (never interpolated): the stack axis is shifted by whole slices only. A stack that
-    fits the patch is always seen whole. In-plane the centre moves to where an unchanged patch lies on whole voxels
-    (by half a voxel at most), so that without rotation, zoom and shift nothing is interpolated either.
+    fits the patch is always seen whole. In-plane the centre moves (by half a voxel at most) to where an
+    unchanged patch lies on whole voxels, so that without rotation, zoom and shift nothing is interpolated.
     """
     centre_x, centre_y = (
         round(c - (p - 1) / 2) + (p - 1) / 2 for c, p in zip(centre[:2], patch[:2], strict=True)

@@ -21,7 +21,7 @@ from medmtl.data.problems import Problems
 from medmtl.data.schema import FILE as SCHEMA_FILE
 from medmtl.data.schema import read_schema
 from medmtl.registry import nearest
-from medmtl.types import ConfigError, DatasetError
+from medmtl.types import CaseError, ConfigError, DatasetError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,8 @@ class Dataset:
     def targets(self) -> pd.DataFrame:
         """One row per case, indexed by case_id; categories are str or None, values float or NaN.
 
-        A typed cell wins over deriving; a derived value that is not typed is computed from the case's mask.
+        A typed cell wins over deriving; a derived value that is not typed is computed from the case's mask,
+        and is missing where that file cannot be read.
         """
         import pandas as pd
 
@@ -132,7 +133,10 @@ class Dataset:
             and self.cycle.mask in case.files
         ):
             needed.add(self.cycle.mask)
-        masks = {name: frames_first(read_volume(case.files[name]).array) for name in sorted(needed)}
+        try:
+            masks = {name: frames_first(read_volume(case.files[name]).array) for name in sorted(needed)}
+        except CaseError:
+            return targets  # whoever needs the mask itself learns what is wrong with it; other cases go on
         given = (case.frame_ed, case.frame_es)
         if self.cycle is not None and self.cycle.mask in masks:
             label = self.columns[self.cycle.mask].labels[self.cycle.structure]

@@ -95,9 +95,7 @@ def stack_axcodes(affine: np.ndarray) -> str:
     if spacing.max() < ANISOTROPIC * spacing.min():
         return "RAS"
     coarsest = [code for code, size in zip(codes, spacing, strict=True) if size > 0.999 * spacing.max()]
-    slice_axis = max(
-        coarsest, key="RAS".index
-    )  # of equally coarse axes the same one, however they are stored
+    slice_axis = max(coarsest, key="RAS".index)  # the same of equal ones, however they are stored
     return "".join(code for code in "RAS" if code != slice_axis) + slice_axis
 
 
@@ -177,6 +175,8 @@ def normalize(volume: Tensor, how: str) -> Tensor:
     flat = volume.flatten()
     step = max(1, flat.numel() // 1_000_000)
     low, high = np.percentile(flat[::step].numpy(), (0.1, 99.9))
+    if low == high:  # its standard deviation would be rounding noise
+        return torch.zeros_like(volume)
     clipped = volume.clamp(float(low), float(high))
     return (clipped - clipped.mean()) / clipped.std().clamp_min(1e-6)
 

@@ -41,11 +41,11 @@ def load_tree(path: Path) -> dict[str, Any]:
             metadata = stream.metadata() or {}
             skeleton = json.loads(metadata["tree"])
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        found = _put_tensors(skeleton, tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ConfigError(
             f"{path}: is not a whole checkpoint ({error}); resume from another or start anew"
         ) from error
-    found = _put_tensors(skeleton, tensors)
     assert isinstance(found, dict)
     return found
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class AugmentationSettings(BaseModel):
     """How strongly training samples are changed; see `medmtl.data.augment.Augmentation`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rotation_degrees: float = Field(default=180.0, ge=0, description="in-plane rotation, plus or minus")
     zoom: float = Field(default=0.25, ge=0, description="in-plane zoom between 1/(1+zoom) and 1+zoom")
@@ -30,7 +30,7 @@ class AugmentationSettings(BaseModel):
 class TrainingSettings(BaseModel):
     """How long, how fast, on what."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     epochs: int = Field(default=20, ge=1, description="rounds of training, validation and checkpoint")
     steps_per_epoch: int = Field(default=100, ge=1, description="optimizer steps in each")

@@ -34,6 +34,7 @@ def choose_threads(network: MultiTaskNetwork, volume: tuple[int, ...], wanted: i
 
 def _seconds(network: MultiTaskNetwork, image: torch.Tensor) -> float:
     started = time.perf_counter()
-    sum(level.sum() for level in network.backbone.decode(network.backbone.encode(image))).backward()
+    decoded = network.backbone.decode(network.backbone.encode(image))
+    torch.stack([level.sum() for level in decoded]).sum().backward()
     network.zero_grad(set_to_none=True)
     return time.perf_counter() - started

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +14,6 @@ from typing import Any
 
 import torch
 import yaml
-from ignite.engine import Engine
 from ignite.handlers import EMAHandler
 
 from medmtl.data.augment import Augmentation
@@ -28,7 +28,7 @@ from medmtl.engine.trainer import Training, autocast_dtype, build_trainer, resto
 from medmtl.files import is_free, replaced_folder, write_text
 from medmtl.inference.device import choose_device
 from medmtl.inference.model import Model, load_model
-from medmtl.types import Finding, OutputError
+from medmtl.types import ConfigError, Finding, OutputError
 from medmtl.weighting import Weighting, build_weighting
 
 LOG = logging.getLogger("medmtl.train")
@@ -42,7 +42,7 @@ class Run:
     Attributes:
         folder: the RUN folder.
         model: what was kept.
-        best_score: its validation score.
+        best_score: its validation score, NaN without validation labels.
         best_epoch: the epoch it came from.
         refused: training and validation cases that could not be used.
     """
@@ -65,6 +65,7 @@ def train(job: Job, *, resume: bool = False, progress: Progress | None = None) -
 
     Raises:
         ConfigError: the config does not fit the dataset, or the device is not there.
+        ConfigError: the run to continue was started with another config; see `MAY_CHANGE`.
         OutputError: the output folder holds something else, or a run and ``resume`` is not set.
         NotFiniteError: a loss became NaN.
     """
@@ -72,9 +73,12 @@ def train(job: Job, *, resume: bool = False, progress: Progress | None = None) -
     autocast_dtype(job.training.precision, device)
     weighting = _weighting(job)
     check_run_folder(job.output, resume=resume)
+    check_same_config(job.output / "config.yaml", job.resolved)
     ready = set_up(job, device, None if progress is None else lambda done, n: progress("prepare", done, n))
     job.output.mkdir(parents=True, exist_ok=True)
     with log_file(job.output / "log.txt"):
+        for finding in ready.refused:
+            LOG.warning("%s is left out: %s", finding.case_id, finding.message)
         return _run(job, ready, weighting.to(device), device, resume=resume, progress=progress)
 
 
@@ -97,6 +101,40 @@ def check_run_folder(output: Path, *, resume: bool) -> None:
         raise OutputError(
             f"{output}: holds a run already; continue it with --resume auto, or choose another folder"
         )
+
+
+MAY_CHANGE = ("dataset", "device", "training.epochs", "training.threads")
+"""Keys of the config that may be another when a run is continued."""
+
+
+def check_same_config(path: Path, resolved: Mapping[str, Any]) -> None:
+    """Refuse to continue a run with another config than it was started with.
+
+    Raises:
+        ConfigError: a key differs, or the run's config cannot be read.
+    """
+    if not path.is_file():
+        return
+    try:
+        before = _flat(yaml.safe_load(path.read_text()))
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
+        raise ConfigError(f"{path}: cannot be read; start anew in another folder") from error
+    now = _flat(resolved)
+    for key in sorted({*before, *now} - set(MAY_CHANGE)):
+        if before.get(key) != now.get(key):
+            raise ConfigError(
+                f"{path}: the run was started with {key} = {before.get(key)!r}, the config now has "
+                f"{now.get(key)!r}; continue with the same config, or choose another output folder"
+            )
+
+
+def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested mappings as ``{"training.epochs": 5}``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{above}{key}"
+        flat.update(_flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return flat
 
 
 @contextmanager
@@ -127,6 +165,9 @@ def _run(
 ) -> Run:
     s, output, network = job.training, job.output, ready.model.network
     patch = ready.plan.preparation.patch
+    checkpoint = output / "checkpoints" / "last.safetensors"
+    found = load_tree(checkpoint) if resume and checkpoint.is_file() else None
+    first_step = 0 if found is None else int(found["iteration"])
     volume = (2 * min(s.batch_size, len(ready.train)), len(ready.model.channels), *patch)
     threads = choose_threads(network, volume, s.threads) if device.type == "cpu" else torch.get_num_threads()
     _write_yaml(output / "config.yaml", dict(job.resolved))
@@ -134,9 +175,6 @@ def _run(
     (output / "environment.json").write_text(
         json.dumps(describe_environment(device, threads), indent=2) + "\n"
     )
-    checkpoint = output / "checkpoints" / "last.safetensors"
-    found = load_tree(checkpoint) if resume and checkpoint.is_file() else None
-    first_step = 0 if found is None else int(found["iteration"])
     ema = EMAHandler(network, momentum=1 - s.ema) if s.ema else None
     if s.compile:
         network.compile_trunk()
@@ -175,13 +213,10 @@ def _run(
         "%d training and %d validation cases, %d parameters, %s, %d threads",
         len(ready.train), len(ready.val), sum(p.numel() for p in network.parameters()), device, threads,
     )  # fmt: skip
-    if first_step < s.steps:
-        _run_to_the_end(trainer, s.epochs, s.steps_per_epoch)
+    stopped = training.stopping is not None and training.stopping.counter >= s.patience
+    if first_step < s.steps and not stopped:
+        trainer.run(max_epochs=s.epochs, epoch_length=s.steps_per_epoch)
     return _finish(job, ready, training)
-
-
-def _run_to_the_end(trainer: Engine, epochs: int, steps: int) -> None:
-    trainer.run(max_epochs=epochs, epoch_length=steps)
 
 
 def _finish(job: Job, ready: Ready, training: Training) -> Run:
@@ -208,7 +243,7 @@ def _finish(job: Job, ready: Ready, training: Training) -> Run:
     return Run(
         job.output,
         load_model(final, allow=_third_party(job)),
-        training.best_score,
+        training.best_score if training.best_epoch else math.nan,
         training.best_epoch,
         ready.refused,
     )

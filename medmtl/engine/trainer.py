@@ -109,7 +109,7 @@ def build_trainer(training: Training) -> Engine:
         handlers.insert(1, (Events.ITERATION_STARTED, lambda e: _set_momentum(training, e)))
         training.ema.attach(trainer)
     if s.patience:
-        training.stopping = EarlyStopping(s.patience, lambda e: e.state.score, trainer)
+        training.stopping = EarlyStopping(s.patience, _score_or_epoch, trainer)
         handlers.append((Events.EPOCH_COMPLETED, training.stopping))
     handlers.append((Events.EPOCH_COMPLETED, lambda e: _save(training, e)))
     for event, handler in handlers:
@@ -166,7 +166,8 @@ def set_learning_rate(training: Training, step: int) -> None:
 def _log_step(training: Training, engine: Engine) -> None:
     step, s = engine.state.iteration, training.settings
     weights, raw = training.weighting.weights, training.weighting.raw_weights
-    training.step_log.add(step - 1, step / s.steps_per_epoch, engine.state.output, weights, raw)
+    output: Any = engine.state.output
+    training.step_log.add(step - 1, step / s.steps_per_epoch, output, weights, raw)
     if step % FLUSH_EVERY == 0 or step % s.steps_per_epoch == 0:
         training.step_log.flush()
 
@@ -188,14 +189,14 @@ def _validate(training: Training, engine: Engine) -> None:
     )
     metrics = run_evaluator(build_evaluator(context), training.val)
     score = overall_score(metrics)
-    engine.state.score = score if math.isfinite(score) else float(engine.state.epoch)  # type: ignore[attr-defined]
+    engine.state.score = score  # type: ignore[attr-defined]
     row: dict[str, Any] = {
         "epoch": engine.state.epoch,
         "step": engine.state.iteration,
         "seconds": time.perf_counter() - training.started,
         "learning_rate": training.optimizer.param_groups[0]["lr"],
     }
-    row.update({f"train.loss.{task}": value for task, value in means.items()})
+    row.update({f"train.{name}": value for name, value in means.items()})
     for task, found in metrics.items():
         row.update({f"val.{task}.{name}": value for name, value in found.items() if name != "score"})
     row["val.score"] = score
@@ -220,11 +221,18 @@ def _report_collapse(training: Training, engine: Engine) -> None:
 
 
 def _keep_best(training: Training, engine: Engine) -> None:
-    if engine.state.score > training.best_score:
-        training.best_score, training.best_epoch = engine.state.score, engine.state.epoch
+    score = float(engine.state.score)  # type: ignore[attr-defined]
+    if score > training.best_score:
+        training.best_score, training.best_epoch = score, engine.state.epoch
         save_tree(
             training.best_checkpoint, {"network": training.averaged.state_dict(), "epoch": engine.state.epoch}
         )
+
+
+def _score_or_epoch(engine: Engine) -> float:
+    """What early stopping looks at; without validation labels every epoch counts as better than the last."""
+    score: float = engine.state.score  # type: ignore[attr-defined]
+    return score if math.isfinite(score) else float(engine.state.epoch)
 
 
 def _save(training: Training, engine: Engine) -> None:
@@ -232,7 +240,6 @@ def _save(training: Training, engine: Engine) -> None:
     save_tree(
         training.last_checkpoint,
         {
-            "tasks": list(training.model.tasks),
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
             "network": training.model.network.state_dict(),
@@ -251,17 +258,18 @@ def restore(training: Training, trainer: Engine, found: dict[str, Any]) -> None:
     """Continue from a checkpoint as if the run had never stopped.
 
     Raises:
-        ConfigError: the checkpoint is of other tasks.
+        ConfigError: the checkpoint is of another network, weighting or optimizer.
     """
-    if found["tasks"] != list(training.model.tasks):
+    try:
+        training.model.network.load_state_dict(found["network"])
+        training.averaged.load_state_dict(found["averaged"])
+        training.weighting.load_state_dict(found["weighting"])
+        training.optimizer.load_state_dict(found["optimizer"])
+    except (RuntimeError, ValueError, KeyError) as error:
         raise ConfigError(
-            f"{training.last_checkpoint}: was trained on tasks {found['tasks']}, the config has "
-            f"{list(training.model.tasks)}; use another output folder"
-        )
-    training.model.network.load_state_dict(found["network"])
-    training.averaged.load_state_dict(found["averaged"])
-    training.weighting.load_state_dict(found["weighting"])
-    training.optimizer.load_state_dict(found["optimizer"])
+            f"{training.last_checkpoint}: does not fit the network that config and dataset ask for now "
+            f"({str(error).splitlines()[0]}); use another output folder"
+        ) from error
     training.best_score, training.best_epoch = found["best"]["score"], found["best"]["epoch"]
     if training.stopping is not None and found["stopping"]:
         training.stopping.load_state_dict(found["stopping"])
@@ -282,4 +290,11 @@ def _attach_tensorboard(training: Training, trainer: Engine) -> None:
         metric_names="all",
         global_step_transform=lambda e, _: e.state.iteration,
     )
-    trainer.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, lambda e: logger.close())
+    trainer.add_event_handler(Events.COMPLETED, lambda e: logger.close())
+    trainer.add_event_handler(Events.EXCEPTION_RAISED, lambda e, error: _close_and_raise(logger, error))
+
+
+def _close_and_raise(logger: TensorboardLogger, error: BaseException) -> None:
+    """Pass an error on; Ignite takes one that somebody handles for dealt with, and would go on."""
+    logger.close()
+    raise error

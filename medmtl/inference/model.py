@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from medmtl.data.dataset import Column, Cycle, Derived
@@ -157,9 +158,19 @@ def load_model(folder: Path | str, *, allow: Sequence[str] = ()) -> Model:
         raise ConfigError(
             f"{folder}: no model.yaml here; give the model folder of a finished run (RUN/model)"
         )
-    found = yaml.safe_load((folder / "model.yaml").read_text())
+    try:
+        found = yaml.safe_load((folder / "model.yaml").read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{folder / 'model.yaml'}: is damaged; copy the model again") from error
     if not isinstance(found, dict) or found.get("medmtl_model") != FORMAT:
         raise ConfigError(f"{folder / 'model.yaml'}: is not a medmtl model of format {FORMAT}")
+    try:
+        return _assemble(folder, found, allow)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{folder / 'model.yaml'}: is damaged ({error!r}); copy the model again") from error
+
+
+def _assemble(folder: Path, found: Mapping[str, Any], allow: Sequence[str]) -> Model:
     for section in (found["backbone"], *found["tasks"].values()):
         if ":" in str(section["type"]) and section["type"] not in allow:
             raise ConfigError(
@@ -181,16 +192,16 @@ def load_model(folder: Path | str, *, allow: Sequence[str] = ()) -> Model:
     for name, task in tasks.items():
         task.load_state(found["tasks"][name].get("state") or {})
     _load_weights(network, folder / "model.safetensors")
-    preparation = Preparation(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in found["preparation"].items()}
-    )
+    preparation: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in found["preparation"].items()
+    }
     metadata = folder / "metadata.json"
     return Model(
         network=network.eval(),
         tasks=tasks,
         task_sections=sections,
         backbone=found["backbone"],
-        preparation=preparation,
+        preparation=Preparation(**preparation),
         channels=tuple(found["channels"]),
         columns=columns,
         covariates=covariates,
@@ -203,7 +214,10 @@ def load_model(folder: Path | str, *, allow: Sequence[str] = ()) -> Model:
 def _load_weights(network: torch.nn.Module, path: Path) -> None:
     if not path.is_file():
         raise ConfigError(f"{path}: is missing; the model folder is not complete")
-    weights, own = load_file(path), network.state_dict()
+    try:
+        weights, own = load_file(path), network.state_dict()
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path}: is not a whole weights file ({error}); copy the model again") from error
     wrong = sorted(
         name
         for name in {*weights, *own}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -113,6 +114,7 @@ def predict_cases(
     output.mkdir(parents=True, exist_ok=True)
     outputs = describe_outputs(model, names)
     write_text(output / "outputs.yaml", yaml.safe_dump({"tasks": outputs}, sort_keys=False))
+    (output / "predictions.csv").unlink(missing_ok=True)
     rows, findings = [], []
     for done, case in enumerate(cases, start=1):
         row = _predict_one(model, context, case, dataset, names, outputs, output)
@@ -122,7 +124,7 @@ def predict_cases(
         rows.append(row)
         if progress is not None:
             progress(done, len(cases))
-    table = pd.DataFrame(rows, columns=_header(rows))
+    table = pd.DataFrame(rows, columns=_header(rows) or list(_row("")))
     write_text(output / "predictions.csv", table.to_csv(index=False))
     return PredictionRun(output, table, outputs, findings)
 
@@ -134,7 +136,8 @@ def describe_outputs(model: Model, names: Sequence[str]) -> dict[str, dict[str, 
     for name in names:
         entry = dict(model.tasks[name].describe())
         if model.tasks[name].dense:
-            entry["file"] = "segmentation.nii.gz" if name == first else f"{name}.nii.gz"
+            taken = f"{name}_task" if name == "segmentation" else name
+            entry["file"] = "segmentation.nii.gz" if name == first else f"{taken}.nii.gz"
         outputs[name] = entry
     return outputs
 
@@ -161,14 +164,7 @@ def _predict_one(
     output: Path,
 ) -> dict[str, Any]:
     """One row of `predictions.csv`; a case that cannot be used is refused, one too large fails."""
-    row: dict[str, Any] = {
-        "case_id": case.case_id,
-        "study_uid": "",
-        "series_uid": "",
-        "status": "ok",
-        "code": "",
-    }
-    row.update(message="", seconds=0.0)
+    row = _row(case.case_id)
     started = time.perf_counter()
     try:
         prepared = prepare_case(
@@ -195,8 +191,16 @@ def _predict_one(
         row.update(status="refused", code=error.code, message=str(error))
     except torch.OutOfMemoryError:
         row.update(status="failed", code="OUT_OF_MEMORY", message="the GPU ran out of memory; try device=cpu")
+    if row["status"] != "ok":
+        shutil.rmtree(output / case.case_id, ignore_errors=True)
     row["seconds"] = round(time.perf_counter() - started, 3)
     return row
+
+
+def _row(case_id: str) -> dict[str, Any]:
+    """The columns that every row of `predictions.csv` has."""
+    row = dict.fromkeys(("case_id", "study_uid", "series_uid", "status", "code", "message"), "")
+    return {**row, "case_id": case_id, "status": "ok", "seconds": 0.0}
 
 
 def _targets(dataset: Dataset, case: Case) -> dict[str, float | str | None]:

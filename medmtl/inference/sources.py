@@ -37,7 +37,10 @@ def find_cases(source: Path, channels: Sequence[str], *, split: str = "all") -> 
             raise ConfigError(
                 f"{source}: has channels {list(dataset.channels)}, the model was trained on {list(channels)}"
             )
-        return Sources(dataset.select(split), dataset)
+        cases = dataset.select(split)
+        if not cases:
+            raise ConfigError(f"{source / 'cases.csv'}: no case has split = {split}; choose another split")
+        return Sources(cases, dataset)
     if source.is_file():
         if not source.name.endswith(ENDINGS):
             raise ConfigError(f"{source}: is no NIfTI file (.nii or .nii.gz)")
@@ -49,8 +52,7 @@ def find_cases(source: Path, channels: Sequence[str], *, split: str = "all") -> 
         raise ConfigError(f"{source}: no such file or folder")
     if not files:
         raise ConfigError(f"{source}: no NIfTI file (.nii or .nii.gz) in it")
-    cases = _single(files, root) if len(channels) == 1 else _several(files, root, channels)
-    return Sources(tuple(cases))
+    return Sources(tuple(_single(files, root) if len(channels) == 1 else _several(files, root, channels)))
 
 
 def _refuse_known_layout(source: Path) -> None:
@@ -59,8 +61,8 @@ def _refuse_known_layout(source: Path) -> None:
     except DatasetError:
         return
     raise ConfigError(
-        f"{source}: holds {found.recognizes(source)}, so labels lie among its images; run `medmtl ingest` on it "
-        "first and predict the dataset"
+        f"{source}: holds {found.recognizes(source)}, so labels lie among its images; run `medmtl ingest` "
+        "on it first and predict the dataset"
     )
 
 
@@ -73,7 +75,13 @@ def _stem(path: Path, root: Path) -> str:
 
 
 def _single(files: Sequence[Path], root: Path) -> list[Case]:
-    return [Case(case_id=_stem(path, root), patient="", split="", images=(path,)) for path in files]
+    named: dict[str, Path] = {}
+    for path in files:
+        stem = _stem(path, root)
+        if stem in named:
+            raise ConfigError(f"{path} and {named[stem]} would both be the case {stem!r}; rename one of them")
+        named[stem] = path
+    return [Case(case_id=stem, patient="", split="", images=(path,)) for stem, path in named.items()]
 
 
 def _several(files: Sequence[Path], root: Path, channels: Sequence[str]) -> list[Case]:
@@ -85,7 +93,11 @@ def _several(files: Sequence[Path], root: Path, channels: Sequence[str]) -> list
                 f"{path}: the model needs channels {list(channels)}, so name files NAME_<channel>.nii.gz"
                 f"{nearest(channel, list(channels))}"
             )
-        found.setdefault(stem, {})[channel] = path
+        parts = found.setdefault(stem, {})
+        if channel in parts:
+            other = parts[channel]
+            raise ConfigError(f"{path} and {other} would both be {channel} of {stem!r}; rename one of them")
+        parts[channel] = path
     for stem, parts in found.items():
         if missing := [c for c in channels if c not in parts]:
             raise ConfigError(f"{root}: case {stem!r} has no file for channel {missing[0]!r}")

@@ -73,6 +73,11 @@ class CaseHead(Head):
         dropout: before the MLP's last layer.
     """
 
+    shape_mean: Tensor
+    shape_std: Tensor
+    covariate_mean: Tensor
+    covariate_std: Tensor
+
     def __init__(
         self,
         inputs: CaseInputs,
@@ -98,7 +103,7 @@ class CaseHead(Head):
         self.space_score = nn.Conv3d(channels, 1, 1) if channels and pooling == "attention" else None
         self.time_score = nn.Linear(channels * regions, 1) if channels and temporal == "attention" else None
         self.feature_norm = nn.LayerNorm(width) if width else None
-        self.linear = nn.Linear(n_known, out_features)
+        self.linear = nn.Linear(n_known, out_features) if n_known else None
         last = nn.Linear(hidden, out_features)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -141,7 +146,8 @@ class CaseHead(Head):
             weight = self.space_score(bottleneck).flatten(2).softmax(2)
             return (flat * weight).sum(2)
         if self.pooling == "mask" and soft is not None:
-            small = functional.adaptive_avg_pool3d(soft, list(bottleneck.shape[2:])).flatten(2)
+            x, y, z = (int(size) for size in bottleneck.shape[2:])
+            small = functional.adaptive_avg_pool3d(soft, (x, y, z)).flatten(2)
             small = small / small.sum(2, keepdim=True).clamp_min(1e-3)
             return torch.einsum("ncv,nkv->nkc", flat, small).flatten(1)
         return flat.mean(2)
@@ -169,7 +175,8 @@ class CaseHead(Head):
             else:
                 pooled = mean_over_frames(frames.pooled, case_of_frame, n_cases)
             parts.append(self.feature_norm(pooled))
-        return self.linear(known) + self.mlp(torch.cat(parts, dim=1))
+        output = self.mlp(torch.cat(parts, dim=1))
+        return output if self.linear is None else output + self.linear(known)
 
     def _known(self, frames: FrameSummary, ed: Tensor, es: Tensor, covariates: Tensor) -> Tensor:
         """Standardized shapes and covariates ``(B, S + 2V)``; an unknown covariate is 0 with its flag set."""
@@ -177,6 +184,7 @@ class CaseHead(Head):
         if frames.shapes is not None:
             described = describe_cycle(frames.shapes, ed, es)
             parts.append(((described - self.shape_mean) / self.shape_std).clamp(-5, 5))
+        covariates = covariates[:, : self.inputs.covariates]
         unknown = ~torch.isfinite(covariates)
         scaled = ((covariates - self.covariate_mean) / self.covariate_std).masked_fill(unknown, 0.0)
         return torch.cat([*parts, scaled.float(), unknown.float()], dim=1)

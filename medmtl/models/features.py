@@ -47,7 +47,9 @@ class Features:
         """What the masks of some tasks say together, frame by frame; computed once."""
         key = (tuple(tasks), ring)
         if key not in self.described:
-            self.described[key] = describe_frames(self.soft_masks(tasks), self.spacing_mm[self.case_of_frame], ring)
+            self.described[key] = describe_frames(
+                self.soft_masks(tasks), self.spacing_mm[self.case_of_frame], ring
+            )
         return self.described[key]
 
     @property

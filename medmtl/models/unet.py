@@ -7,12 +7,13 @@ from typing import cast
 
 import torch
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock, get_conv_layer
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from medmtl.models.backbone import BACKBONES, Backbone
 from medmtl.types import ConfigError
 
-Triple = tuple[int, int, int]
+Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
 NORM = ("INSTANCE", {"affine": True})
 ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
 
@@ -35,9 +36,9 @@ class UNet(Backbone):
     def __init__(
         self,
         in_channels: int,
-        widths: Sequence[int],
-        kernels: Sequence[Sequence[int]],
-        strides: Sequence[Sequence[int]],
+        widths: Sequence[PositiveInt],
+        kernels: Sequence[Triple],
+        strides: Sequence[Triple],
         residual: bool = True,
     ) -> None:
         super().__init__()

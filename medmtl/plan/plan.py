@@ -84,7 +84,8 @@ def make_plan(
         network.setdefault("kernels", kernels)
         network.setdefault("strides", strides)
         network["widths"] = list(network.get("widths", (32, 64, 128, 256, 320)))[: len(network["strides"])]
-        reasons.append("kernels and strides: nnU-Net's rules on the target spacing and patch")
+        if not {"kernels", "strides"} <= backbone.keys():
+            reasons.append("kernels and strides: nnU-Net's rules on the target spacing and patch")
         for axis, name in enumerate("xyz"):
             product = 1
             for stride in network["strides"]:
@@ -102,10 +103,10 @@ def make_plan(
 def _patch(shape: Sequence[float], deepest: float) -> list[int]:
     """Patch of at most PATCH_VOXELS, a multiple of 16 in-plane; the whole stack up to 16 slices."""
     depth = round(deepest) if deepest <= 16 else max(8, 8 * round(min(shape[2], 64) / 8))
-    x, y = shape[0], shape[1]
+    x, y = (max(16, 16 * round(size / 16)) for size in shape[:2])
     while x * y * depth > PATCH_VOXELS:
         if x >= y:
             x -= 16
         else:
             y -= 16
-    return [max(16, 16 * round(x / 16)), max(16, 16 * round(y / 16)), depth]
+    return [x, y, depth]

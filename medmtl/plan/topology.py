@@ -13,10 +13,10 @@ def network_topology(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Kernels and strides of a U-Net with at most ``levels`` levels.
 
-    An axis is pooled while it keeps at least 4 voxels and its voxel is less than twice the finest one among the
-    axes that can still be pooled; it is convolved over (kernel 3) from the first level on which its voxel is no
-    more than twice the finest. Unlike nnU-Net, an odd number of voxels is not pooled (nothing is padded), and the
-    coarsest level follows the same rule for kernels as the others.
+    An axis is pooled while it keeps at least 4 voxels and its voxel is less than twice the finest one among
+    the axes that can still be pooled; it is convolved over (kernel 3) from the first level on which its voxel
+    is no more than twice the finest. Unlike nnU-Net, an odd number of voxels is not pooled (nothing is
+    padded), a single axis is pooled like any other, and the coarsest level has kernels by the same rule.
 
     Args:
         spacing_mm: voxel size along each axis.

@@ -1,7 +1,15 @@
 """Tasks: what one network learns at once."""
 
 from medmtl.tasks.base import TASKS, CaseResult, HeadContext, Task, TaskOptions
-from medmtl.tasks.build import build_network, build_task, task_losses
+from medmtl.tasks.build import (
+    TASK_NAME,
+    backbone_options,
+    build_network,
+    build_task,
+    parse_backbone,
+    parse_task,
+    task_losses,
+)
 from medmtl.tasks.classification import Classification
 from medmtl.tasks.dense_regression import DenseRegression
 from medmtl.tasks.regression import Regression, value_name
@@ -10,6 +18,7 @@ from medmtl.tasks.tissue import Tissue
 
 __all__ = [
     "TASKS",
+    "TASK_NAME",
     "CaseResult",
     "Classification",
     "DenseRegression",
@@ -19,8 +28,11 @@ __all__ = [
     "Task",
     "TaskOptions",
     "Tissue",
+    "backbone_options",
     "build_network",
     "build_task",
+    "parse_backbone",
+    "parse_task",
     "task_losses",
     "value_name",
 ]

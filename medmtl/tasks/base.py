@@ -24,7 +24,7 @@ CaseValues = dict[str, str | float]
 class TaskOptions(BaseModel):
     """Options that every kind of task understands; unknown ones are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,14 @@ class Task(ABC):
         Options: pydantic model of its section.
         dense: whether it says something per voxel (else per case).
         structures: names of the soft masks that other heads can read; empty for tasks without masks.
+        outside: value of each stitched channel outside the organ's patch; None keeps what the windows said.
     """
 
     kind: ClassVar[str]
     Options: ClassVar[type[TaskOptions]]
     dense: ClassVar[bool]
     structures: tuple[str, ...] = ()
+    outside: tuple[float, ...] | None = None
 
     def __init__(self, name: str, options: Any, columns: Mapping[str, Column]) -> None:
         self.name = name
@@ -116,21 +118,20 @@ class Task(ABC):
         """Take what is needed from the training cases, such as scales.
 
         Raises:
-            ConfigError: no training case has any label for this task.
+            ConfigError: a target of this task is labelled in no training case.
         """
-        if not any(
-            target in c.values or any(c.labelled.get(target, ())) for c in cases for target in self.targets
-        ):
-            raise ConfigError(
-                f"task {self.name!r} learns from {', '.join(self.targets)}, but none of the {len(cases)} "
-                "training cases has that label; fill the column in cases.csv or remove the task"
-            )
+        for target in self.targets:
+            if not any(target in c.values or any(c.labelled.get(target, ())) for c in cases):
+                raise ConfigError(
+                    f"task {self.name!r} learns from {target}, but none of the {len(cases)} training cases "
+                    "has that label; fill the column in cases.csv or remove it from the task"
+                )
 
     def state(self) -> dict[str, Any]:
         """What `fit` found, as plain data for `model.yaml`."""
         return {}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most tasks have nothing to restore
         """Restore what `state` gave."""
 
     def stitchable(self, output: Output) -> Tensor:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pydantic import ValidationError
-from torch import Tensor
+from pydantic import BaseModel
+from torch import Tensor, nn
 
 from medmtl.data.dataset import Column, Cycle
-from medmtl.models import BACKBONES, MultiTaskNetwork
+from medmtl.models import BACKBONES, Backbone, MultiTaskNetwork
 from medmtl.registry import nearest
-from medmtl.tasks.base import TASKS, HeadContext, Task
+from medmtl.strict import options_model, parse_options
+from medmtl.tasks.base import TASKS, HeadContext, Task, TaskOptions
 from medmtl.types import Batch, ConfigError
+
+TASK_NAME = re.compile("[A-Za-z][A-Za-z0-9_-]*")
+"""What a task's name looks like: it names files, table columns and parts of the network."""
 
 
 def build_task(name: str, section: Mapping[str, Any], columns: Mapping[str, Column]) -> Task:
@@ -22,31 +27,47 @@ def build_task(name: str, section: Mapping[str, Any], columns: Mapping[str, Colu
     Raises:
         ConfigError: unknown type or option, wrong value, or a column that the dataset does not have.
     """
-    options = dict(section)
-    if "type" not in options:
-        raise ConfigError(f"tasks.{name}: needs `type`, one of {', '.join(TASKS)}")
-    cls = TASKS.get(str(options.pop("type")))
-    try:
-        parsed = cls.Options.model_validate(options)
-    except ValidationError as error:
+    cls, options = parse_task(name, section)
+    return cls(name, options, columns)
+
+
+def parse_task(name: str, section: Mapping[str, Any]) -> tuple[type[Task], TaskOptions]:
+    """The kind and the options of a task; needs no dataset.
+
+    Raises:
+        ConfigError: a name that cannot be used, an unknown type or option, or a wrong value.
+    """
+    if not TASK_NAME.fullmatch(name) or hasattr(nn.ModuleDict(), name):
         raise ConfigError(
-            "\n".join(readable(f"tasks.{name}", error, list(cls.Options.model_fields)))
-        ) from error
-    return cls(name, parsed, columns)
+            f"tasks.{name}: cannot be used as a name; begin with a letter, use letters, digits, '_' and '-', "
+            "and none of PyTorch's own words, such as train or values"
+        )
+    if "type" not in section:
+        raise ConfigError(f"tasks.{name}: needs `type`, one of {', '.join(TASKS)}")
+    try:
+        cls = TASKS.get(str(section["type"]))
+    except ConfigError as error:
+        raise ConfigError(f"tasks.{name}.type: {error}") from error
+    options = {key: value for key, value in section.items() if key != "type"}
+    return cls, parse_options(cls.Options, options, f"tasks.{name}.")
 
 
-def readable(where: str, error: ValidationError, known: list[str]) -> list[str]:
-    """One sentence per problem that pydantic found."""
-    lines = []
-    for problem in error.errors():
-        path = ".".join([where, *(str(part) for part in problem["loc"])]).strip(".")
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown key{nearest(str(problem['loc'][-1]), known)}")
-        elif problem["type"] == "missing":
-            lines.append(f"{path}: is missing")
-        else:
-            lines.append(f"{path}: {problem['msg'].lower()}, found {problem['input']!r}")
-    return lines
+def parse_backbone(section: Mapping[str, Any]) -> type[Backbone]:
+    """The class of a backbone, once its arguments are of the right types; the plan may fill in the others.
+
+    Raises:
+        ConfigError: an unknown type or argument, or a wrong value.
+    """
+    if "type" not in section:
+        raise ConfigError(f"backbone: needs `type`, one of {', '.join(BACKBONES)}")
+    cls = BACKBONES.get(str(section["type"]))
+    parse_options(backbone_options(cls), {k: v for k, v in section.items() if k != "type"}, "backbone.")
+    return cls
+
+
+def backbone_options(cls: type[Backbone]) -> type[BaseModel]:
+    """What a config may say of a backbone."""
+    return options_model(cls, leave_out=("in_channels",), complete=False)
 
 
 def build_network(
@@ -71,8 +92,8 @@ def build_network(
     Raises:
         ConfigError: unknown backbone or arguments, or tasks that read each other in a circle or nothing.
     """
-    options = dict(backbone)
-    cls: Any = BACKBONES.get(str(options.pop("type", "unet")))
+    cls: Any = parse_backbone(backbone)
+    options = {key: value for key, value in backbone.items() if key != "type"}
     for task in tasks.values():
         for other in task.reads:
             if other not in tasks:

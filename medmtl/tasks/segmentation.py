@@ -42,6 +42,7 @@ class Segmentation(Task):
         self._expect("mask")
         self.labels = dict(self.columns[self.target].labels)
         self.structures = tuple(self.labels)
+        self.outside = (1.0, *(0.0 for _ in self.labels))
         self._index = torch.as_tensor(_label_to_index(self.labels))
 
     @property

@@ -63,7 +63,9 @@ def test_a_shipped_config_builds_a_network_with_a_head_per_task(name: str) -> No
         cycle=schema.cycle,
     )
     assert set(network.heads) == set(config.tasks)
-    assert len(plan.backbone["widths"]) == len(config.backbone["widths"]), "the patch has room for every level"
+    assert len(plan.backbone["widths"]) == len(config.backbone["widths"]), (
+        "the patch has room for every level"
+    )
 
 
 def test_the_phantom_config_has_every_kind_of_task() -> None:
