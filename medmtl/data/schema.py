@@ -51,7 +51,7 @@ def write_schema(root: Path, schema: Schema) -> None:
 
     data: dict[str, Any] = {"medmtl_dataset": VERSION, "name": schema.name, "modality": schema.modality}
     data["channels"] = list(schema.channels)
-    data["columns"] = {name: _column_as_dict(column) for name, column in schema.columns.items()}
+    data["columns"] = {name: column_section(column) for name, column in schema.columns.items()}
     if schema.cycle is not None:
         data["cycle"] = {"mask": schema.cycle.mask, "structure": schema.cycle.structure}
     data |= {key: text for key in ("citation", "licence") if (text := getattr(schema, key))}
@@ -59,7 +59,8 @@ def write_schema(root: Path, schema: Schema) -> None:
     (root / FILE).write_text(text, encoding="utf-8", newline="\n")
 
 
-def _column_as_dict(column: Column) -> dict[str, Any]:
+def column_section(column: Column) -> dict[str, Any]:
+    """A column as ``dataset.yaml`` says it."""
     data: dict[str, Any] = {"kind": column.kind}
     if column.labels:
         data["labels"] = dict(column.labels)

@@ -96,9 +96,6 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
         task.fit(ready_train)
     ready_train = move(ready_train, device)
     network.to(device)
-    if device.type == "cuda":
-        # else a third of a step goes into copies between layouts
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     fit_case_heads(network, tasks, ready_train)
     model = Model(
         network=network,

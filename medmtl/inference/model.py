@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from medmtl.data.dataset import Column, Cycle, Derived
 from medmtl.data.prepare import Preparation
+from medmtl.data.schema import column_section
 from medmtl.models import MultiTaskNetwork
 from medmtl.registry import nearest
 from medmtl.tasks import Task, build_network, build_task
@@ -74,7 +75,7 @@ class Model:
             "preparation": _plain(asdict(self.preparation)),
             "backbone": self.backbone,
             "tasks": {n: {**self.task_sections[n], "state": t.state()} for n, t in self.tasks.items()},
-            "columns": {name: _column_section(column) for name, column in self.columns.items()},
+            "columns": {name: column_section(column) for name, column in self.columns.items()},
             "cycle": asdict(self.cycle) if self.cycle else None,
         }
 
@@ -232,20 +233,6 @@ def _load_weights(network: torch.nn.Module, path: Path) -> None:
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-
-
-def _column_section(column: Column) -> dict[str, Any]:
-    """A column as `dataset.yaml` would say it."""
-    section: dict[str, Any] = {"kind": column.kind}
-    if column.labels:
-        section["labels"] = dict(column.labels)
-    if column.classes:
-        section["classes"] = list(column.classes)
-    if column.unit:
-        section["unit"] = column.unit
-    if column.derived:
-        section["derived"] = asdict(column.derived)
-    return section
 
 
 def _column(name: str, section: Mapping[str, Any]) -> Column:

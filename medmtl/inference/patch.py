@@ -34,7 +34,7 @@ class Placement:
 
 
 def place(patch: Sequence[int], shape: Sequence[int], wanted: Sequence[float]) -> Placement:
-    """Put a patch around a wanted centre; along axes on which the volume fits, the volume lies in its middle."""
+    """Put a patch around a wanted centre; along axes on which the volume fits, it lies in the middle."""
     starts = [
         (p - s) // 2 if s <= p else -round(c - (p - 1) / 2)
         for p, s, c in zip(patch, shape, wanted, strict=True)

@@ -2,7 +2,7 @@
 
 1. Where the volume fits the patch, both see the same tensor, and the encoder runs once per frame.
 2. Where it does not, sliding windows go over the whole volume and find the organ (the largest connected thing
-   that any segmentation sees in any frame). Training shows patches around the organ, so prediction does as well:
+   that any segmentation of the model, asked for or not, sees in any frame). Training shows patches around the organ, so prediction does as well:
    if the organ fits one patch, dense and case tasks are read from the patch around it, and there is nothing
    outside. If it does not fit, dense tasks keep the windows.
 3. Case tasks whose head reads no masks see the middle of the image, because finding the organ takes the decoder.
@@ -59,7 +59,8 @@ def predict_prepared(
         stitched = {name: part[(..., *middle.in_patch)] for name, part in found.items()}
     else:
         outputs = one_pass(context, case, middle, [], others)[1] if others else {}
-        stitched = slide_windows(context, case.image, dense)
+        finders = [name for name, task in tasks.items() if task.structures and not task.reads] if dense else []
+        stitched = slide_windows(context, case.image, network.needed([*dense, *finders]))
         organ = _find_organ(context, stitched, shape)
         fits = all(size <= limit for size, limit in zip(organ.extent, patch, strict=True))
         around = place(patch, shape, organ.centre)

@@ -13,9 +13,9 @@ from medmtl.inference.context import Context
 
 
 class DensePass:
-    """Image patches in, all dense tasks side by side along the channels out; averaged over mirror images if asked.
+    """Image patches in, all dense tasks side by side along the channels out; averaged over mirrors if asked.
 
-    One tensor, not one per task: MONAI's buffered windows keep only the first entry of a dict, without an error.
+    One tensor, not one per task: MONAI's buffered windows keep only the first entry of a dict, silently.
 
     Args:
         context: network and tasks.

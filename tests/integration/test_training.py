@@ -363,7 +363,9 @@ def test_third_party_task_weighting_and_backbone_train_from_a_config(study: Data
     assert run.model.network.backbone.pyramid_channels == (5, 10)
     rows = rows_of(tmp_path / "run" / "weights.csv")
     assert {row["own.weight"] for row in rows} <= {"0.75", "0.25"}
-    with pytest.raises(ConfigError, match=r"names 'tests.helpers.own_members:.*, which is not part of medmtl"):
+    with pytest.raises(
+        ConfigError, match=r"names 'tests.helpers.own_members:.*, which is not part of medmtl"
+    ):
         load_model(tmp_path / "run")
     assert load_model(tmp_path / "run", allow=list(names.values())).tasks["own"].kind == "doubled"
 
