@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -177,6 +178,7 @@ class Demo:
     dataset: Dataset
     run: Run
     evaluation: Evaluation
+    predictions: PredictionRun
     report: Path
 
 
@@ -193,7 +195,7 @@ def demo(
     config: ExperimentConfig | None = None,
     progress: Progress | None = None,
 ) -> Demo:
-    """The whole way on phantoms: generate, ingest, train, predict held-out phantoms, evaluate, report.
+    """The whole way on phantoms: generate, ingest, train, evaluate held-out ones, predict plain files, report.
 
     Args:
         output: folder to make; new or empty.
@@ -218,7 +220,19 @@ def demo(
     used = (config or demo_config()).model_copy(update={"seed": seed})
     run = train(used, dataset, output=folder / "run", progress=progress)
     evaluation = evaluate(run.model, dataset, output=folder / "evaluation", progress=progress)
-    return Demo(folder, dataset, run, evaluation, folder / "evaluation" / "report.html")
+    incoming = _incoming(dataset, folder / "incoming")
+    predictions = predict(run.model, incoming, output=folder / "predictions", progress=progress)
+    return Demo(folder, dataset, run, evaluation, predictions, folder / "evaluation" / "report.html")
+
+
+def _incoming(dataset: Dataset, folder: Path) -> Path:
+    """Two held-out cines as they come in: images alone, without labels, and nobody said where ED and ES are."""
+    folder.mkdir()
+    for case in dataset.select("test")[:2]:
+        for channel, image in zip(dataset.channels, case.images, strict=True):
+            name = case.case_id if len(dataset.channels) == 1 else f"{case.case_id}_{channel}"
+            shutil.copyfile(image, folder / f"{name}.nii.gz")
+    return folder
 
 
 def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:

@@ -23,7 +23,7 @@ class Augmentation:
         rotation_degrees: in-plane rotation is uniform in plus or minus this.
         zoom: in-plane zoom is log-uniform in ``1 / (1 + zoom) .. 1 + zoom``.
         shift_voxels: in-plane shift of the patch is uniform in plus or minus this.
-        shift_slices: shift along the stack, likewise.
+        shift_slices: shift along the stack, likewise; a stack that fits the patch stays whole, and moves in it.
         mirror: mirror each in-plane axis with probability 1/2.
         probability: of each of the intensity changes below.
         contrast: intensities are scaled by ``1 +- contrast``.
@@ -95,10 +95,9 @@ def patch_grid(
         round(c - (p - 1) / 2) + (p - 1) / 2 for c, p in zip(centre[:2], patch[:2], strict=True)
     )
     x, y = (torch.arange(p, dtype=torch.float32, device=device) - (p - 1) / 2 for p in patch[:2])
-    if shape[2] <= patch[2]:
-        first = -((patch[2] - shape[2]) // 2)
-    else:
-        first = min(max(round(centre[2] + draw.shift[2] - (patch[2] - 1) / 2), 0), shape[2] - patch[2])
+    room = shape[2] - patch[2]
+    wanted = -((-room) // 2) if room <= 0 else round(centre[2] - (patch[2] - 1) / 2)
+    first = min(max(wanted + round(draw.shift[2]), min(room, 0)), max(room, 0))
     source_z = torch.arange(patch[2], dtype=torch.float32, device=device) + first
     (a, b), (c, d) = draw.matrix
     source_x = centre_x + draw.shift[0] + a * x[:, None] + b * y[None, :]

@@ -59,7 +59,9 @@ def predict_prepared(
         stitched = {name: part[(..., *middle.in_patch)] for name, part in found.items()}
     else:
         outputs = one_pass(context, case, middle, [], others)[1] if others else {}
-        finders = [name for name, task in tasks.items() if task.structures and not task.reads] if dense else []
+        finders = (
+            [name for name, task in tasks.items() if task.structures and not task.reads] if dense else []
+        )
         stitched = slide_windows(context, case.image, network.needed([*dense, *finders]))
         organ = _find_organ(context, stitched, shape)
         fits = all(size <= limit for size, limit in zip(organ.extent, patch, strict=True))

@@ -76,6 +76,9 @@ def evaluation(demo: verbs.Demo) -> Evaluation:
         "evaluation/report.html",
         "evaluation/predictions/predictions.csv",
         "evaluation/predictions/outputs.yaml",
+        "incoming",
+        "predictions/predictions.csv",
+        "predictions/report.html",
     ],
 )
 def test_every_file_of_the_contract_is_there(demo: verbs.Demo, name: str) -> None:

@@ -248,3 +248,12 @@ def test_blur_smooths_within_slices_and_never_across() -> None:
     assert changed[..., [0, 2]].abs().max() == 0
     assert 0 < changed[0, 0, 8, 8, 1] < 0.9
     assert changed.sum() == pytest.approx(1, abs=1e-4)
+
+
+@given(seed=st.integers(0, 2**31))
+def test_a_stack_that_fits_the_patch_moves_in_it_and_stays_whole(seed: int) -> None:
+    stack = torch.arange(1.0, 6.0).expand(1, 1, 8, 8, 5)
+    draw = draw_spatial(replace(NONE, shift_slices=4.0), generator(seed))
+    found = sample_image(stack, patch_grid(draw, (3.5, 3.5, 2.0), (8, 8, 9), (8, 8, 5)))[0, 0, 4, 4]
+    first = min(max(2 - round(draw.shift[2]), 0), 4)
+    assert found.tolist() == [0.0] * first + [1.0, 2.0, 3.0, 4.0, 5.0] + [0.0] * (4 - first)
