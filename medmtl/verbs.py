@@ -195,7 +195,7 @@ def demo(
     config: ExperimentConfig | None = None,
     progress: Progress | None = None,
 ) -> Demo:
-    """The whole way on phantoms: generate, ingest, train, evaluate held-out ones, predict plain files, report.
+    """The whole way on phantoms: generate, ingest, train, evaluate, report, and predict plain files.
 
     Args:
         output: folder to make; new or empty.
@@ -226,7 +226,7 @@ def demo(
 
 
 def _incoming(dataset: Dataset, folder: Path) -> Path:
-    """Two held-out cines as they come in: images alone, without labels, and nobody said where ED and ES are."""
+    """Two held-out cines as they come in: images alone, no labels, and nobody said where ED and ES are."""
     folder.mkdir()
     for case in dataset.select("test")[:2]:
         for channel, image in zip(dataset.channels, case.images, strict=True):

@@ -23,7 +23,7 @@ class Augmentation:
         rotation_degrees: in-plane rotation is uniform in plus or minus this.
         zoom: in-plane zoom is log-uniform in ``1 / (1 + zoom) .. 1 + zoom``.
         shift_voxels: in-plane shift of the patch is uniform in plus or minus this.
-        shift_slices: shift along the stack, likewise; a stack that fits the patch stays whole, and moves in it.
+        shift_slices: shift along the stack, likewise; a stack that fits the patch stays whole in it.
         mirror: mirror each in-plane axis with probability 1/2.
         probability: of each of the intensity changes below.
         contrast: intensities are scaled by ``1 +- contrast``.

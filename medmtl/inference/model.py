@@ -19,10 +19,10 @@ from medmtl.data.schema import column_section
 from medmtl.models import MultiTaskNetwork
 from medmtl.registry import nearest
 from medmtl.tasks import Task, build_network, build_task
-from medmtl.types import ConfigError, Finding
+from medmtl.types import ConfigError
 
 if TYPE_CHECKING:
-    from medmtl.inference.run import PredictionRun
+    from medmtl.inference.prediction import Prediction
 
 FORMAT = 1
 
@@ -106,40 +106,11 @@ class Model:
             device: ``auto``, ``cpu`` or ``cuda``.
             output: folder to keep the files in; a temporary one by default, until `Prediction.save`.
         """
+        from medmtl.inference.prediction import Prediction
         from medmtl.inference.run import predict_source
 
         run = predict_source(self, Path(source), output, tasks=tasks, device=device)
         return Prediction(run)
-
-
-@dataclass
-class Prediction:
-    """What a model said of one or more cases."""
-
-    run: PredictionRun
-
-    @property
-    def values(self) -> Any:
-        """One row per case (pandas): status and every output, units in the headers."""
-        return self.run.table
-
-    @property
-    def findings(self) -> list[Finding]:
-        """Why cases were refused, and what else was noticed."""
-        return self.run.findings
-
-    def volume(self, case_id: str, task: str) -> Any:
-        """Labels or values of a dense task, ``(X, Y, Z)`` or ``(X, Y, Z, T)``, as nibabel's image."""
-        import nibabel
-
-        return nibabel.load(self.run.folder / case_id / self.run.outputs[task]["file"])
-
-    def save(self, folder: Path | str) -> Path:
-        """Copy the prediction folder to ``folder``, which must not exist yet."""
-        import shutil
-
-        shutil.copytree(self.run.folder, folder)
-        return Path(folder)
 
 
 def load_model(folder: Path | str, *, allow: Sequence[str] = ()) -> Model:

@@ -2,10 +2,10 @@
 
 1. Where the volume fits the patch, both see the same tensor, and the encoder runs once per frame.
 2. Where it does not, sliding windows go over the whole volume and find the organ (the largest connected thing
-   that any segmentation of the model, asked for or not, sees in any frame). Training shows patches around the organ, so prediction does as well:
-   if the organ fits one patch, dense and case tasks are read from the patch around it, and there is nothing
-   outside. If it does not fit, dense tasks keep the windows.
-3. Case tasks whose head reads no masks see the middle of the image, because finding the organ takes the decoder.
+   that any segmentation of the model, asked for or not, sees in any frame). Training shows patches around the
+   organ, so prediction does as well: if the organ fits one patch, dense and case tasks are read from the
+   patch around it, and there is nothing outside. If it does not fit, dense tasks keep the windows.
+3. Case tasks whose head reads no masks see the middle of the image: finding the organ takes the decoder.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def predict_prepared(
 
 
 def _find_organ(context: Context, stitched: Mapping[str, Tensor], shape: Sequence[int]) -> _Organ:
-    """The largest connected component of everything segmented, over all frames; else the middle of the image."""
+    """The largest connected part of all that is segmented, over all frames; else the middle of the image."""
     seen = np.zeros(tuple(shape), dtype=bool)
     for name, volume in stitched.items():
         task = context.tasks[name]
@@ -99,7 +99,7 @@ def _find_organ(context: Context, stitched: Mapping[str, Tensor], shape: Sequenc
 
 
 def _put_into(whole: Tensor, part: Tensor, placement: Placement, outside: Sequence[float] | None) -> None:
-    """Replace the patch's place in ``(T, C, X, Y, Z)`` by what was read there, and the rest by ``outside``."""
+    """Put what a patch said into its place in ``(T, C, X, Y, Z)``, and ``outside`` everywhere else."""
     if outside is not None:
         whole[:] = whole.new_tensor(outside)[None, :, None, None, None]
     whole[(..., *placement.in_volume)] = part[(..., *placement.in_patch)]

@@ -44,12 +44,14 @@ class PredictionRun:
         table: what `predictions.csv` holds.
         outputs: what `outputs.yaml` says of each task.
         findings: why cases were refused or failed.
+        images: first image channel of each case.
     """
 
     folder: Path
     table: pd.DataFrame
     outputs: dict[str, dict[str, Any]]
     findings: list[Finding]
+    images: dict[str, Path]
 
 
 def predict_source(
@@ -126,7 +128,8 @@ def predict_cases(
             progress(done, len(cases))
     table = pd.DataFrame(rows, columns=_header(rows) or list(_row("")))
     write_text(output / "predictions.csv", table.to_csv(index=False))
-    return PredictionRun(output, table, outputs, findings)
+    images = {case.case_id: case.images[0] for case in cases}
+    return PredictionRun(output, table, outputs, findings, images)
 
 
 def describe_outputs(model: Model, names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -300,10 +300,21 @@ def test_mirroring_is_an_option(model: Model, tmp_path: Path) -> None:
     assert not np.array_equal(plain, mirrored)
 
 
+def test_a_prediction_is_plotted_slice_by_slice_and_a_wrong_name_is_told(
+    model: Model, tmp_path: Path
+) -> None:
+    prediction = model.predict(write_image(tmp_path / "in.nii.gz"), tasks=["anatomy"], device="cpu")
+    figure = prediction.plot()
+    assert len(figure.axes) % 4 == 0
+    assert all(axes.images and axes.get_title().startswith("frame ") for axes in figure.axes)
+    with pytest.raises(ConfigError, match="'anatomi' is no dense task; did you mean 'anatomy'"):
+        prediction.plot("anatomi")
+
+
 def test_model_predict_gives_rows_volumes_and_a_folder_to_keep(model: Model, tmp_path: Path) -> None:
     prediction = model.predict(write_image(tmp_path / "in.nii.gz"), device="cpu")
     assert list(prediction.values["case_id"]) == ["in"]
-    assert prediction.volume("in", "anatomy").shape == (16, 16, 4)
+    assert prediction.volume("anatomy", "in").shape == (16, 16, 4)
     assert prediction.findings == []
     kept = prediction.save(tmp_path / "kept")
     assert (kept / "in" / "segmentation.nii.gz").is_file()
