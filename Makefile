@@ -49,7 +49,7 @@ docs: $(VENV)/.installed-docs
 	@echo "open docs/_build/html/index.html"
 
 bench: $(VENV)/.installed-demo
-	set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+	set -e; for script in benchmarks/start.py benchmarks/demo.py; do $(BIN)/python "$$script"; done
 
 clean:
 	rm -rf demo docs/_build docs/reference/generated dist build

@@ -6,15 +6,14 @@ python benchmarks/start.py     # writes benchmarks/results/start.json
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
 import time
-from pathlib import Path
 from statistics import median
 
+from record import write_result
+
 REPEATS = 7
-RESULT = Path(__file__).parent / "results" / "start.json"
 COMMANDS = {
     "medmtl --help": ["-m", "medmtl", "--help"],
     "import medmtl": ["-c", "import medmtl"],
@@ -33,28 +32,14 @@ def seconds(arguments: list[str]) -> list[float]:
     return taken
 
 
-def commit() -> str:
-    """The commit that was measured, with a mark when files differ from it."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return described.stdout.strip() or "unknown"
-
-
 def main() -> None:
     measured = {name: seconds(arguments) for name, arguments in COMMANDS.items()}
-    result = {
-        "command": "python benchmarks/start.py",
-        "commit": commit(),
-        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "seconds": {
-            name: {"first": round(taken[0], 3), "median": round(median(taken), 3)}
-            for name, taken in measured.items()
-        },
+    taken = {
+        name: {"first": round(times[0], 3), "median": round(median(times), 3)}
+        for name, times in measured.items()
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result["seconds"], indent=2))
+    print(write_result("start", "python benchmarks/start.py", {"seconds": taken}))
+    print(json.dumps(taken, indent=2))
 
 
 if __name__ == "__main__":

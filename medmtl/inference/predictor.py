@@ -1,10 +1,11 @@
 """A prepared case through the network: the rule by which local and global tasks see a volume.
 
 1. Where the volume fits the patch, both see the same tensor, and the encoder runs once per frame.
-2. Where it does not, sliding windows go over the whole volume and find the organ (the largest connected thing
-   that any segmentation of the model, asked for or not, sees in any frame). Training shows patches around the
-   organ, so prediction does as well: if the organ fits one patch, dense and case tasks are read from the
-   patch around it, and there is nothing outside. If it does not fit, dense tasks keep the windows.
+2. Where it does not, sliding windows over three of the frames find the organ (the largest connected part of
+   all that the model's segmentations, asked for or not, see in any of them). Training shows patches around
+   the organ, so prediction does as well: if the organ fits one patch, all frames are read from the patch
+   around it, and outside there is background, or NaN in a map. If it does not fit, or the model segments
+   nothing, dense tasks come from sliding windows over all frames.
 3. Case tasks whose head reads no masks see the middle of the image: finding the organ takes the decoder.
 """
 
@@ -25,6 +26,9 @@ from medmtl.inference.windows import slide_windows
 from medmtl.tasks import CaseResult
 
 __all__ = ["Context", "predict_prepared"]
+
+PROBES = 3
+"""Frames on which the organ is looked for."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +63,8 @@ def predict_prepared(
         stitched = {name: part[(..., *middle.in_patch)] for name, part in found.items()}
     else:
         outputs = one_pass(context, case, middle, [], others)[1] if others else {}
-        finders = (
-            [name for name, task in tasks.items() if task.structures and not task.reads] if dense else []
-        )
-        stitched = slide_windows(context, case.image, network.needed([*dense, *finders]))
-        organ = _find_organ(context, stitched, shape)
-        fits = all(size <= limit for size, limit in zip(organ.extent, patch, strict=True))
-        around = place(patch, shape, organ.centre)
-        found, more = one_pass(context, case, around, dense if fits else [], readers) if dense else ({}, {})
+        stitched, more = _around_the_organ(context, case, dense, readers)
         outputs |= more
-        for name, part in found.items():
-            _put_into(stitched[name], part, around, tasks[name].outside)
     result = CaseResult()
     for name in dense:
         result.dense[name] = _decode(context, stitched[name], case, name, result.dense, on_source_grid)
@@ -78,6 +73,28 @@ def predict_prepared(
     result.dense = {name: volume for name, volume in result.dense.items() if name in names}
     result.values = {name: values for name, values in result.values.items() if name in names}
     return result
+
+
+def _around_the_organ(
+    context: Context, case: PreparedCase, dense: Sequence[str], readers: Sequence[str]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Rule 2: dense tasks on the whole grid ``(T, C, X, Y, Z)``, and outputs of the heads that read masks."""
+    if not dense:
+        return {}, {}
+    tasks, patch = context.tasks, context.preparation.patch
+    finders = [name for name, task in tasks.items() if task.structures and not task.reads]
+    shape = tuple(int(size) for size in case.image.shape[2:])
+    last = case.n_frames - 1
+    probes = sorted({round(i * last / (PROBES - 1)) for i in range(PROBES)})
+    organ = _find_organ(context, slide_windows(context, case.image[probes], finders), shape)
+    around = place(patch, shape, organ.centre)
+    if finders and all(size <= limit for size, limit in zip(organ.extent, patch, strict=True)):
+        found, outputs = one_pass(context, case, around, dense, readers)
+        return {
+            name: _surround(part, around, shape, tasks[name].outside) for name, part in found.items()
+        }, outputs
+    outputs = one_pass(context, case, around, [], readers)[1] if readers else {}
+    return slide_windows(context, case.image, dense), outputs
 
 
 def _find_organ(context: Context, stitched: Mapping[str, Tensor], shape: Sequence[int]) -> _Organ:
@@ -98,11 +115,13 @@ def _find_organ(context: Context, stitched: Mapping[str, Tensor], shape: Sequenc
     return _Organ((x, y, z), (a, b, c))
 
 
-def _put_into(whole: Tensor, part: Tensor, placement: Placement, outside: Sequence[float] | None) -> None:
-    """Put what a patch said into its place in ``(T, C, X, Y, Z)``, and ``outside`` everywhere else."""
-    if outside is not None:
-        whole[:] = whole.new_tensor(outside)[None, :, None, None, None]
+def _surround(part: Tensor, placement: Placement, shape: Sequence[int], outside: Sequence[float]) -> Tensor:
+    """What a patch said ``(T, C, *patch)`` in its place on the whole grid; ``outside`` or NaN elsewhere."""
+    t, c = part.shape[:2]
+    values = part.new_tensor(outside) if outside else part.new_full((c,), torch.nan)
+    whole = values[None, :, None, None, None].repeat(t, 1, *shape)
     whole[(..., *placement.in_volume)] = part[(..., *placement.in_patch)]
+    return whole
 
 
 def _decode(

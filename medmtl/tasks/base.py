@@ -70,14 +70,14 @@ class Task(ABC):
         Options: pydantic model of its section.
         dense: whether it says something per voxel (else per case).
         structures: names of the soft masks that other heads can read; empty for tasks without masks.
-        outside: value of each stitched channel outside the organ's patch; None keeps what the windows said.
+        outside: value of each stitched channel where the organ is not looked for; NaN when empty.
     """
 
     kind: ClassVar[str]
     Options: ClassVar[type[TaskOptions]]
     dense: ClassVar[bool]
     structures: tuple[str, ...] = ()
-    outside: tuple[float, ...] | None = None
+    outside: tuple[float, ...] = ()
 
     def __init__(self, name: str, options: Any, columns: Mapping[str, Column]) -> None:
         self.name = name

@@ -92,7 +92,7 @@ class DenseRegression(Task):
             if self.target not in case.maps:
                 continue
             truth = case.maps[self.target].cpu().numpy()
-            known = np.isfinite(truth)
+            known = np.isfinite(truth) & np.isfinite(result.dense[self.name])
             if known.any():
                 error = result.dense[self.name][known] - truth[known]
                 errors.append(float(np.abs(error).mean()))

@@ -47,6 +47,7 @@ class Tissue(Task):
         self._expect("mask")
         self.labels = dict(self.columns[self.target].labels)
         self.structures = tuple(self.labels)
+        self.outside = tuple(0.0 for _ in self.labels)
         self._index = torch.full((256,), UNLABELLED, dtype=torch.int64)
         for index, value in enumerate(self.labels.values()):
             self._index[value] = index
