@@ -1,4 +1,4 @@
-"""Runs the demo as a user does, and writes what it took and what it reached, beside what it is meant to reach.
+"""Runs the demo as a user does; writes what it took and reached beside what it is meant to reach.
 
 python benchmarks/demo.py [SEED ...]     # writes benchmarks/results/demo.json
 """

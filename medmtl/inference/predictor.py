@@ -1,8 +1,8 @@
 """A prepared case through the network: the rule by which local and global tasks see a volume.
 
 1. Where the volume fits the patch, both see the same tensor, and the encoder runs once per frame.
-2. Where it does not, sliding windows over three of the frames find the organ (the largest connected part of
-   all that the model's segmentations, asked for or not, see in any of them). Training shows patches around
+2. Where it does not, sliding windows over three of the frames find the organ (the largest connected part
+   of all that the model's segmentations, asked for or not, see in any of them). Training shows patches around
    the organ, so prediction does as well: if the organ fits one patch, all frames are read from the patch
    around it, and outside there is background, or NaN in a map. If it does not fit, or the model segments
    nothing, dense tasks come from sliding windows over all frames.
