@@ -31,8 +31,11 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside ``path`` that takes its place when the block ends well, and vanishes otherwise."""
-    partial = path.with_name(f".{path.name}.part")
+    """A new folder beside ``path`` that takes its place when the block ends well, and vanishes otherwise.
+
+    What stood at ``path`` is removed only after the new folder is there.
+    """
+    partial, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -40,8 +43,11 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.replace(old)
     partial.replace(path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def is_free(folder: Path) -> bool:

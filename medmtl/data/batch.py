@@ -35,8 +35,8 @@ class Sample:
     case: PreparedCase
 
 
-def choose_frames(case: PreparedCase, n_random: int, generator: Generator) -> list[int]:
-    """Frames of one training sample: the ED/ES pair where known, and ``n_random`` others.
+def choose_frames(case: PreparedCase, n_random: float, generator: Generator) -> list[int]:
+    """Frames of one training sample: the ED/ES pair where known, and on average ``n_random`` others.
 
     A network that saw other frames between ED and ES meets nothing new in a full cine. A case without known
     ED and ES gives ``n_random + 2`` random frames.
@@ -44,7 +44,8 @@ def choose_frames(case: PreparedCase, n_random: int, generator: Generator) -> li
     known = sorted({f for f in (case.frame_ed, case.frame_es) if f is not None})
     others = [f for f in range(case.n_frames) if f not in known]
     order = torch.randperm(len(others), generator=generator).tolist()
-    wanted = n_random + 2 - len(known)
+    n_extra = math.floor(n_random + float(torch.rand((), generator=generator)))
+    wanted = n_extra + 2 - len(known)
     return known + sorted(others[i] for i in order[: max(0, wanted)])
 
 
@@ -152,7 +153,7 @@ class TrainingBatches:
         columns: the label columns that tasks need.
         patch: ``(X, Y, Z)`` voxels.
         batch_size: cases per batch.
-        random_frames: frames besides ED and ES per case.
+        random_frames: frames besides ED and ES per case, on average.
         augmentation: how samples are changed; None changes nothing.
         seed: run seed.
     """
@@ -164,7 +165,7 @@ class TrainingBatches:
         patch: tuple[int, int, int],
         *,
         batch_size: int,
-        random_frames: int = 0,
+        random_frames: float = 0,
         augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:

@@ -251,3 +251,10 @@ def test_a_zoomed_sample_says_its_voxel_size() -> None:
     sizes = [batches.batch(step).spacing_mm[0].tolist() for step in range(10)]
     assert all(x == pytest.approx(y) and z == 8 for x, y, z in sizes)
     assert min(x for x, _, _ in sizes) < 1.45 < 1.55 < max(x for x, _, _ in sizes)
+
+
+def test_a_quarter_of_a_random_frame_is_a_frame_in_every_fourth_sample() -> None:
+    case = make_case("a", frames=12, ed=0, es=5)
+    chosen = [choose_frames(case, 0.25, torch.Generator().manual_seed(seed)) for seed in range(400)]
+    assert all({0, 5} <= set(frames) and len(frames) in (2, 3) for frames in chosen)
+    assert 70 <= sum(len(frames) == 3 for frames in chosen) <= 130
