@@ -35,7 +35,9 @@ class TrainingSettings(BaseModel):
     epochs: int = Field(default=20, ge=1, description="rounds of training, validation and checkpoint")
     steps_per_epoch: int = Field(default=100, ge=1, description="optimizer steps in each")
     batch_size: int = Field(default=4, ge=1, description="cases per step")
-    random_frames: float = Field(default=0.25, ge=0, description="frames per case besides ED and ES, on average")
+    random_frames: float = Field(
+        default=0.25, ge=0, description="frames per case besides ED and ES, on average"
+    )
     learning_rate: float = Field(default=1e-3, gt=0, description="peak, reached after the warm-up")
     weight_decay: float = Field(default=1e-2, ge=0, description="AdamW's")
     warmup_steps: int = Field(default=50, ge=0, description="linear rise of the learning rate")
