@@ -94,7 +94,7 @@ def _thickness(wall: Tensor, cavity: Tensor, sx: Tensor, sy: Tensor) -> Tensor:
     pixel = (sx * sy)[:, None, None]
 
     def sector_area(p: Tensor) -> Tensor:
-        # One masked sum per sector: a scatter into so few places makes a GPU's atomics wait for each other.
+        # One masked sum per sector, not a scatter: a GPU's atomics would add in another order on every run.
         parts = [torch.where(sector == s, p, 0.0).sum((1, 2)) for s in range(SECTORS)]
         return torch.stack(parts, dim=2) * pixel
 
