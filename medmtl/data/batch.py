@@ -174,7 +174,7 @@ class TrainingBatches:
         self.patch = patch
         self.batch_size = min(batch_size, len(self.cases))
         self.random_frames = random_frames
-        self.augmentation = augmentation or replace(NONE)
+        self.augmentation = augmentation or NONE
         self.seed = seed
 
     @property

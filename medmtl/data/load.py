@@ -71,8 +71,8 @@ def prepare_case(
             prepared.maps[name] = prepare_map(case.files[name], source, preparation)
         elif column.kind == "category" and isinstance(given.get(name), str):
             prepared.values[name] = float(column.classes.index(str(given[name])))
-        elif column.kind == "value" and _number(given.get(name)) is not None:
-            prepared.values[name] = float(_number(given[name]) or 0.0)
+        elif column.kind == "value" and (number := _number(given.get(name))) is not None:
+            prepared.values[name] = number
     for name, label in {**prepared.masks, **prepared.maps}.items():
         if len(label) != len(image):
             raise CaseError(

@@ -97,7 +97,7 @@ def predict_cases(
         model: the model.
         cases: what to predict; their labels are not looked at.
         output: folder for the results; new, empty, or of an earlier prediction.
-        dataset: where scalar inputs (covariates) come from.
+        dataset: where the cases come from; its headers were checked, those of plain files are not.
         tasks: tasks wanted, all by default.
         device: ``auto``, ``cpu`` or ``cuda``.
         mirror: average dense tasks over in-plane mirror images.
@@ -175,7 +175,6 @@ def _predict_one(
             model.columns,
             model.preparation,
             covariates=model.covariates,
-            targets=None if dataset is None else _targets(dataset, case),
             wanted=(),
             spacing_from_pixdim=dataset is None,
         )
@@ -204,12 +203,6 @@ def _row(case_id: str) -> dict[str, Any]:
     """The columns that every row of `predictions.csv` has."""
     row = dict.fromkeys(("case_id", "study_uid", "series_uid", "status", "code", "message"), "")
     return {**row, "case_id": case_id, "status": "ok", "seconds": 0.0}
-
-
-def _targets(dataset: Dataset, case: Case) -> dict[str, float | str | None]:
-    """Typed cells of a case; derived values would need its masks, which prediction does not look at."""
-    assert case.case_id in dataset.geometry
-    return dict(case.values)
 
 
 def _add_quantities(model: Model, case: PreparedCase, result: CaseResult) -> tuple[int | None, int | None]:

@@ -20,13 +20,7 @@ from medmtl.engine.setup import Ready, set_up
 
 SHAPE = (16, 16, 4)
 AFFINE = np.diag([-2.0, -2.0, 8.0, 1.0])
-COLUMNS: dict[str, Any] = {
-    "anatomy": {"kind": "mask", "labels": {"RV": 1, "MYO": 2, "LV": 3}},
-    "tissue": {"kind": "mask", "labels": {"healthy": 1, "scar": 2}},
-    "t1": {"kind": "map", "unit": "ms"},
-    "disease": {"kind": "category", "classes": ["small", "large"]},
-    "sex": {"kind": "category", "classes": ["F", "M", "X"]},
-    "height": {"kind": "value", "unit": "cm"},
+FUNCTION: dict[str, Any] = {
     "LV_EDV": {
         "kind": "value",
         "unit": "mL",
@@ -37,6 +31,15 @@ COLUMNS: dict[str, Any] = {
         "unit": "%",
         "derived": {"quantity": "ejection_fraction", "mask": "anatomy", "structure": "LV"},
     },
+}
+COLUMNS: dict[str, Any] = {
+    "anatomy": {"kind": "mask", "labels": {"RV": 1, "MYO": 2, "LV": 3}},
+    "tissue": {"kind": "mask", "labels": {"healthy": 1, "scar": 2}},
+    "t1": {"kind": "map", "unit": "ms"},
+    "disease": {"kind": "category", "classes": ["small", "large"]},
+    "sex": {"kind": "category", "classes": ["F", "M", "X"]},
+    "height": {"kind": "value", "unit": "cm"},
+    **FUNCTION,
 }
 SECTIONS: dict[str, dict[str, Any]] = {
     "anatomy": {"type": "segmentation", "target": "anatomy"},

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.helpers.study import FUNCTION
+
 SHAPE = (12, 10, 4)
 SPACING = (2.0, 1.5, 5.0)
 LABELS = {"RV": 1, "LV": 3}
@@ -19,16 +21,7 @@ COLUMNS = {
     "anatomy": {"kind": "mask", "labels": LABELS},
     "t1": {"kind": "map", "unit": "ms"},
     "disease": {"kind": "category", "classes": ["NOR", "DCM", "HCM"]},
-    "LV_EDV": {
-        "kind": "value",
-        "unit": "mL",
-        "derived": {"quantity": "volume", "mask": "anatomy", "structure": "LV", "frame": "ED"},
-    },
-    "LV_EF": {
-        "kind": "value",
-        "unit": "%",
-        "derived": {"quantity": "ejection_fraction", "mask": "anatomy", "structure": "LV"},
-    },
+    **FUNCTION,
 }
 
 
