@@ -12,7 +12,6 @@ from torch import Generator, Tensor
 from medmtl.data.augment import (
     NONE,
     Augmentation,
-    change_intensity,
     draw_spatial,
     patch_grid,
     sample_image,
@@ -20,6 +19,7 @@ from medmtl.data.augment import (
     sample_mask,
 )
 from medmtl.data.dataset import Column
+from medmtl.data.intensity import change_intensity
 from medmtl.data.prepare import PreparedCase
 from medmtl.types import NO_CLASS, Batch
 

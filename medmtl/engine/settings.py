@@ -13,17 +13,33 @@ class AugmentationSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rotation_degrees: float = Field(default=180.0, ge=0, description="in-plane rotation, plus or minus")
+    rotation_probability: float = Field(
+        default=1.0, ge=0, le=1, description="share of samples rotated at all"
+    )
     zoom: float = Field(default=0.25, ge=0, description="in-plane zoom between 1/(1+zoom) and 1+zoom")
+    stretch: float = Field(default=0.0, ge=0, description="in-plane stretch, likewise, that keeps areas")
+    warp_voxels: float = Field(default=0.0, ge=0, description="smooth in-plane displacement that keeps areas")
     shift_voxels: float = Field(default=8.0, ge=0, description="in-plane shift of the patch")
     shift_slices: float = Field(default=1.0, ge=0, description="shift of the patch along the stack")
+    slice_shift_voxels: float = Field(
+        default=0.0, ge=0, description="each slice's own in-plane shift, as when breath-holds differ"
+    )
     mirror: bool = Field(default=True, description="mirror in-plane")
-    probability: float = Field(default=0.2, ge=0, le=1, description="of each intensity change")
+    mirror_stack: bool = Field(default=False, description="turn the stack upside down")
+    probability: float = Field(
+        default=0.2, ge=0, le=1, description="of warp, slices' own shifts, and each intensity change"
+    )
     contrast: float = Field(default=0.3, ge=0, description="intensities times 1 +- contrast")
     brightness: float = Field(default=0.2, ge=0, description="plus or minus so many standard deviations")
     gamma: float = Field(default=0.5, ge=0, description="exponent between 1/(1+gamma) and 1+gamma")
+    inverted_gamma: bool = Field(default=False, description="half of the gamma changes on the inverted image")
+    bias: float = Field(default=0.0, ge=0, description="strength of a smooth multiplicative field")
     noise: float = Field(default=0.15, ge=0, description="standard deviation of added noise, at most")
     blur_voxels: float = Field(
         default=1.0, ge=0, description="standard deviation of in-plane smoothing, at most"
+    )
+    low_resolution: float = Field(
+        default=1.0, ge=1, description="in-plane resolution lowered by a factor of at most this"
     )
 
 

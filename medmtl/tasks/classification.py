@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from medmtl.data.dataset import Column
 from medmtl.data.prepare import PreparedCase
-from medmtl.losses import case_cross_entropy
+from medmtl.losses import (
+    balanced_class_weights,
+    case_cross_entropy,
+    case_ordinal,
+    ordinal_probabilities,
+)
 from medmtl.metrics import accuracy, balanced_accuracy
 from medmtl.models import Head
 from medmtl.tasks.base import TASKS, CaseResult, CaseValues, HeadContext, Output, Task
@@ -24,13 +30,25 @@ class ClassificationOptions(CaseTaskOptions):
 
     target: str = Field(description="category column to learn")
     label_smoothing: float = Field(
-        default=0.1, ge=0, lt=1, description="share of the target spread over all classes"
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="of the cross-entropy: share of the target spread over all classes",
+    )
+    loss: Literal["cross_entropy", "ordinal"] = Field(
+        default="cross_entropy", description="ordinal: the classes are in an order, as in dataset.yaml"
+    )
+    class_balance: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="cross-entropy: 0 counts cases alike, towards 1 rare classes more",
     )
 
 
 @TASKS.register("classification")
 class Classification(Task):
-    """Cross-entropy over classes."""
+    """Cross-entropy over classes, or for classes in an order one question per threshold (CORN)."""
 
     kind = "classification"
     Options = ClassificationOptions
@@ -41,6 +59,7 @@ class Classification(Task):
         super().__init__(name, options, columns)
         self._expect("category")
         self.classes = tuple(self.columns[self.target].classes)
+        self._class_weights: torch.Tensor | None = None
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -53,20 +72,38 @@ class Classification(Task):
         return self.options.masks or ()
 
     def build_head(self, context: HeadContext) -> Head:
-        """One score per class."""
-        return build_case_head(self, len(self.classes), context)
+        """One score per class, or per threshold between classes in an order."""
+        return build_case_head(self, len(self.classes) - (self.options.loss == "ordinal"), context)
+
+    def fit(self, cases: Sequence[PreparedCase]) -> None:
+        """Weights of the classes, where they are balanced."""
+        super().fit(cases)
+        if self.options.class_balance > 0:
+            known = [int(case.values[self.target]) for case in cases if self.target in case.values]
+            counts = torch.bincount(torch.tensor(known), minlength=len(self.classes))
+            self._class_weights = balanced_class_weights(counts, beta=self.options.class_balance)
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
-        """Cross-entropy over labelled cases."""
+        """Loss over labelled cases."""
         assert isinstance(output, Tensor)
+        target = batch.targets[self.target]
+        if self.options.loss == "ordinal":
+            return case_ordinal(output, target)
         return case_cross_entropy(
-            output, batch.targets[self.target], label_smoothing=self.options.label_smoothing
+            output,
+            target,
+            label_smoothing=self.options.label_smoothing,
+            class_weights=self._class_weights,
         )
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Probability of each class ``(B, K)``."""
+        return ordinal_probabilities(output) if self.options.loss == "ordinal" else output.float().softmax(1)
 
     def decode_case(self, output: Tensor) -> list[CaseValues]:
         """Most probable class, and the probability of each."""
         rows: list[CaseValues] = []
-        for p in output.float().softmax(1).cpu().tolist():
+        for p in self.probabilities(output).cpu().tolist():
             row: CaseValues = {"class": self.classes[int(np.argmax(p))]}
             row.update({f"probability.{name}": value for name, value in zip(self.classes, p, strict=True)})
             rows.append(row)

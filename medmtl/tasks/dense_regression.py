@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medmtl.data.dataset import Column
 from medmtl.data.prepare import PreparedCase
-from medmtl.losses import coarser_target, masked_absolute_error
+from medmtl.losses import coarser_target, masked_absolute_error, masked_huber
 from medmtl.models import DenseHead, Head
 from medmtl.tasks.base import TASKS, CaseResult, HeadContext, Output, Task, TaskOptions
 from medmtl.types import Batch
@@ -25,11 +25,14 @@ class DenseRegressionOptions(TaskOptions):
     deep_supervision: int = Field(
         default=0, ge=0, le=4, description="coarser decoder levels that are supervised too"
     )
+    loss: Literal["l1", "huber"] = Field(
+        default="l1", description="huber: square below one standard deviation"
+    )
 
 
 @TASKS.register("dense_regression")
 class DenseRegression(Task):
-    """Mean absolute error in standard deviations of the training voxels; physical units in and out."""
+    """Absolute or Huber loss in standard deviations of the training voxels; physical units in and out."""
 
     kind = "dense_regression"
     Options = DenseRegressionOptions
@@ -68,11 +71,12 @@ class DenseRegression(Task):
         self.mean, self.std = float(state["mean"]), float(state["std"])
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
-        """Mean absolute error in standard deviations, coarser levels half as heavy each."""
+        """Loss in standard deviations, coarser levels half as heavy each."""
+        per_level = masked_huber if self.options.loss == "huber" else masked_absolute_error
         target = (batch.targets[self.target] - self.mean) / self.std
         weights = [0.5**level for level in range(len(output))]
         losses = [
-            weight * masked_absolute_error(values[:, 0], coarser_target(target, values.shape[2:]))
+            weight * per_level(values[:, 0], coarser_target(target, values.shape[2:]))
             for weight, values in zip(weights, output, strict=True)
         ]
         return sum(losses[1:], losses[0]) / sum(weights)

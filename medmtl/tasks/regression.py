@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medmtl.data.dataset import Column
 from medmtl.data.prepare import PreparedCase
-from medmtl.losses import case_smooth_l1
+from medmtl.losses import case_gaussian_nll, case_smooth_l1, case_squared_error
 from medmtl.models import Head
 from medmtl.tasks.base import TASKS, CaseResult, CaseValues, HeadContext, Output, Task
 from medmtl.tasks.case_level import CaseTaskOptions, build_case_head
@@ -24,6 +24,9 @@ class RegressionOptions(CaseTaskOptions):
     """Options of a `regression` task."""
 
     targets: tuple[str, ...] = Field(min_length=1, description="value columns to learn")
+    loss: Literal["smooth_l1", "l1", "l2", "gaussian"] = Field(
+        default="smooth_l1", description="gaussian: the likelihood, with a predicted spread of every value"
+    )
     beta: float = Field(
         default=0.5, gt=0, description="standard deviations at which the loss turns from square to line"
     )
@@ -31,7 +34,7 @@ class RegressionOptions(CaseTaskOptions):
 
 @TASKS.register("regression")
 class Regression(Task):
-    """Smooth L1 in standard deviations of the training set; physical units in and out.
+    """A loss in standard deviations of the training set; physical units in and out.
 
     The scale (mean and standard deviation of every value) lives in the model file.
     """
@@ -59,8 +62,8 @@ class Regression(Task):
         return self.options.masks or ()
 
     def build_head(self, context: HeadContext) -> Head:
-        """One value per target."""
-        return build_case_head(self, len(self.targets), context)
+        """One value per target, and its log variance where the loss is the Gaussian likelihood."""
+        return build_case_head(self, len(self.targets) * (1 + (self.options.loss == "gaussian")), context)
 
     def fit(self, cases: Sequence[PreparedCase]) -> None:
         """Mean and standard deviation of every value over the training cases."""
@@ -79,18 +82,25 @@ class Regression(Task):
         self.mean, self.std = [float(v) for v in state["mean"]], [float(v) for v in state["std"]]
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
-        """Smooth L1 over known values, in standard deviations."""
+        """Loss over known values, in standard deviations."""
         assert isinstance(output, Tensor)
         unknown = torch.full((batch.n_cases,), math.nan, device=output.device)
         columns = [
             (batch.targets.get(t, unknown) - mean) / std
             for t, mean, std in zip(self.targets, self.mean, self.std, strict=True)
         ]
-        return case_smooth_l1(output, torch.stack(columns, dim=1), beta=self.options.beta)
+        target = torch.stack(columns, dim=1)
+        if self.options.loss == "gaussian":
+            return case_gaussian_nll(*output.split(len(self.targets), dim=1), target)
+        if self.options.loss == "l2":
+            return case_squared_error(output, target)
+        return case_smooth_l1(output, target, beta=0.0 if self.options.loss == "l1" else self.options.beta)
 
     def decode_case(self, output: Tensor) -> list[CaseValues]:
         """Values in their units."""
-        scaled = output.float().cpu() * torch.tensor(self.std) + torch.tensor(self.mean)
+        scaled = output[:, : len(self.targets)].float().cpu() * torch.tensor(self.std) + torch.tensor(
+            self.mean
+        )
         names = [value_name(target, unit) for target, unit in zip(self.targets, self.units, strict=True)]
         return [dict(zip(names, row, strict=True)) for row in scaled.tolist()]
 

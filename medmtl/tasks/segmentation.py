@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medmtl.data.dataset import Column
 from medmtl.data.prepare import PreparedCase
-from medmtl.losses import coarser_target, dice_cross_entropy
+from medmtl.losses import SegmentationLoss, boundary_loss, coarser_target, segmentation_loss
 from medmtl.models import Head, SegmentationHead
 from medmtl.tasks.base import TASKS, CaseResult, HeadContext, Output, Task, TaskOptions
 from medmtl.tasks.overlap import mean_dice
@@ -26,11 +26,21 @@ class SegmentationOptions(TaskOptions):
     deep_supervision: int = Field(
         default=0, ge=0, le=4, description="coarser decoder levels that are supervised too"
     )
+    loss: SegmentationLoss = Field(default="dice_ce", description="overlap loss plus loss per voxel")
+    batch_dice: bool = Field(
+        default=False, description="one overlap per structure over the whole batch, not per frame"
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the cross-entropy")
+    boundary: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of an added loss on distances to the outline; waits for the GPU",
+    )
 
 
 @TASKS.register("segmentation")
 class Segmentation(Task):
-    """Soft Dice plus cross-entropy on every labelled frame; softmax over background and structures."""
+    """Overlap loss plus loss per voxel on every labelled frame; softmax over background and structures."""
 
     kind = "segmentation"
     Options = SegmentationOptions
@@ -56,9 +66,20 @@ class Segmentation(Task):
         return SegmentationHead(channels, 1 + len(self.structures), self.options.deep_supervision)
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
-        """Dice + cross-entropy; coarser levels count half as much each."""
+        """Overlap and voxel loss, coarser levels half as heavy each; the boundary loss on the finest."""
         target = self.class_index(batch.targets[self.target])
-        return supervised_levels(output, target)
+        total = supervised_levels(
+            output,
+            target,
+            name=self.options.loss,
+            together=self.options.batch_dice,
+            label_smoothing=self.options.label_smoothing,
+        )
+        if self.options.boundary > 0:
+            spacing = batch.spacing_mm[batch.case_of_frame]
+            probabilities = output[0].float().softmax(1)
+            total = total + self.options.boundary * boundary_loss(probabilities, target, spacing)
+        return total
 
     def class_index(self, mask: Tensor) -> Tensor:
         """Voxel values of the file -> class index (0 background, then structures, 255 unlabelled)."""
@@ -85,12 +106,27 @@ class Segmentation(Task):
         return {"kind": self.kind, "target": self.target, "labels": self.labels}
 
 
-def supervised_levels(output: Output, target: Tensor, *, skip: int = 1, together: bool = False) -> Tensor:
-    """Weighted mean of Dice + cross-entropy over decoded levels, each half as heavy as the one above."""
+def supervised_levels(
+    output: Output,
+    target: Tensor,
+    *,
+    name: SegmentationLoss = "dice_ce",
+    skip: int = 1,
+    together: bool = False,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Weighted mean of a segmentation loss over decoded levels, each half as heavy as the one above."""
     weights = [0.5**level for level in range(len(output))]
     losses = [
         weight
-        * dice_cross_entropy(logits, coarser_target(target, logits.shape[2:]), skip=skip, together=together)
+        * segmentation_loss(
+            name,
+            logits,
+            coarser_target(target, logits.shape[2:]),
+            skip=skip,
+            together=together,
+            label_smoothing=label_smoothing,
+        )
         for weight, logits in zip(weights, output, strict=True)
     ]
     return sum(losses[1:], losses[0]) / sum(weights)

@@ -13,7 +13,6 @@ from medmtl.data.augment import (
     NONE,
     Augmentation,
     SpatialDraw,
-    change_intensity,
     draw_spatial,
     patch_grid,
     sample_image,
@@ -23,7 +22,10 @@ from medmtl.data.augment import (
 
 IDENTITY = SpatialDraw(((1.0, 0.0), (0.0, 1.0)), (0.0, 0.0, 0.0), 1.0)
 SPACE = replace(Augmentation(), probability=0.0)
-LOUD = replace(Augmentation(), probability=1.0)
+WILD = replace(
+    Augmentation(), probability=1.0, rotation_probability=0.5, stretch=0.3, warp_voxels=2.0,
+    slice_shift_voxels=1.0, mirror_stack=True,
+)  # fmt: skip
 
 
 def generator(seed: int = 0) -> Generator:
@@ -69,8 +71,6 @@ def test_an_identity_draw_is_exactly_a_crop(
 
 def test_nothing_to_draw_is_the_identity() -> None:
     assert draw_spatial(NONE, generator(5)) == IDENTITY
-    image = noise(2, 1, 8, 8, 3)
-    assert torch.equal(change_intensity(image, NONE, generator(5)), image)
 
 
 # --------------------------------------------------------------------------------------- consistency
@@ -161,28 +161,22 @@ def test_a_map_is_nan_next_to_the_unlabelled_and_true_elsewhere() -> None:
 
 
 def test_the_same_generator_state_gives_the_same_change_and_another_one_another() -> None:
-    image = noise(2, 1, 12, 12, 4)
-    assert draw_spatial(SPACE, generator(1)) == draw_spatial(SPACE, generator(1))
-    assert draw_spatial(SPACE, generator(1)) != draw_spatial(SPACE, generator(2))
-    assert torch.equal(
-        change_intensity(image, LOUD, generator(1)), change_intensity(image, LOUD, generator(1))
-    )
-    assert not torch.equal(
-        change_intensity(image, LOUD, generator(1)), change_intensity(image, LOUD, generator(2))
-    )
+    assert draw_spatial(WILD, generator(1)) == draw_spatial(WILD, generator(1))
+    assert draw_spatial(WILD, generator(1)) != draw_spatial(WILD, generator(2))
+    grids = [patch_grid(draw_spatial(WILD, generator(1)), (9.5, 9.5, 2.0), (8, 8, 4), (20, 20, 5))] * 2
+    assert torch.equal(*grids)
 
 
 def test_drawing_leaves_the_global_random_state_alone() -> None:
     before = torch.get_rng_state()
-    draw_spatial(SPACE, generator())
-    change_intensity(noise(1, 1, 8, 8, 3), LOUD, generator())
+    patch_grid(draw_spatial(WILD, generator()), (9.5, 9.5, 2.0), (8, 8, 4), (20, 20, 5))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_number_of_draws_does_not_depend_on_their_outcome() -> None:
     quiet, loud = generator(4), generator(4)
     draw_spatial(NONE, quiet)
-    draw_spatial(SPACE, loud)
+    draw_spatial(WILD, loud)
     assert torch.equal(quiet.get_state(), loud.get_state())
 
 
@@ -207,47 +201,7 @@ def test_mirrors_come_up_half_of_the_time() -> None:
     assert 70 < sum(determinants) < 130
 
 
-# ----------------------------------------------------------------------------------------- intensity
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**31))
-def test_intensities_change_into_plain_finite_tensors_of_the_same_shape(seed: int) -> None:
-    image = noise(2, 2, 12, 10, 4)
-    changed = change_intensity(image, LOUD, generator(seed))
-    assert type(changed) is torch.Tensor
-    assert changed.shape == image.shape
-    assert changed.isfinite().all()
-    assert abs(float(changed.mean())) < 0.6
-    assert 0.2 < float(changed.std()) < 2
-
-
-def test_all_frames_change_alike() -> None:
-    frame = noise(1, 1, 12, 12, 4)
-    quiet = replace(LOUD, noise=0.0)
-    first, second = change_intensity(frame.repeat(2, 1, 1, 1, 1), quiet, generator(2))
-    assert torch.allclose(first, second, atol=1e-6)
-
-
-def test_gamma_bends_contrast_but_keeps_mean_and_spread() -> None:
-    image = noise(1, 1, 16, 16, 4)
-    only = replace(NONE, probability=1.0, gamma=0.8)
-    for seed in range(5):
-        changed = change_intensity(image, only, generator(seed))
-        assert changed.mean() == pytest.approx(float(image.mean()), abs=1e-4)
-        assert changed.std() == pytest.approx(float(image.std()), rel=1e-3)
-        order = image.flatten().argsort()
-        assert (changed.flatten()[order].diff() >= -1e-5).all()
-
-
-def test_blur_smooths_within_slices_and_never_across() -> None:
-    image = torch.zeros(1, 1, 17, 17, 3)
-    image[0, 0, 8, 8, 1] = 1
-    only = replace(NONE, probability=1.0, blur_voxels=1.5)
-    changed = change_intensity(image, only, generator(1))
-    assert changed[..., [0, 2]].abs().max() == 0
-    assert 0 < changed[0, 0, 8, 8, 1] < 0.9
-    assert changed.sum() == pytest.approx(1, abs=1e-4)
+# -------------------------------------------------------------------------------------- what keeps areas
 
 
 @given(seed=st.integers(0, 2**31))
@@ -257,3 +211,61 @@ def test_a_stack_that_fits_the_patch_moves_in_it_and_stays_whole(seed: int) -> N
     found = sample_image(stack, patch_grid(draw, (3.5, 3.5, 2.0), (8, 8, 9), (8, 8, 5)))[0, 0, 4, 4]
     first = min(max(2 - round(draw.shift[2]), 0), 4)
     assert found.tolist() == [0.0] * first + [1.0, 2.0, 3.0, 4.0, 5.0] + [0.0] * (4 - first)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31))
+def test_a_stretch_changes_lengths_and_keeps_areas(seed: int) -> None:
+    mask = ball((64, 64, 6), 20)
+    draw = draw_spatial(replace(NONE, stretch=0.4), generator(seed))
+    (a, b), (c, d) = draw.matrix
+    assert a * d - b * c == pytest.approx(1)
+    ratio = torch.linalg.svdvals(torch.tensor(draw.matrix))
+    assert 1 <= ratio[0] / ratio[1] <= 1.4 + 1e-5
+    found = sample_mask(mask, patch_grid(draw, (31.5, 31.5, 2.5), (96, 96, 6), (64, 64, 6)))
+    assert int(found.sum()) / int(mask.sum()) == pytest.approx(1, abs=0.03)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31))
+def test_a_warp_moves_outlines_and_keeps_the_organs_volume_within_three_percent(seed: int) -> None:
+    mask = ball((96, 96, 6), 24)
+    draw = draw_spatial(replace(NONE, warp_voxels=3.0, probability=1.0), generator(seed))
+    still = patch_grid(IDENTITY, (47.5, 47.5, 2.5), (96, 96, 6), (96, 96, 6))
+    grid = patch_grid(draw, (47.5, 47.5, 2.5), (96, 96, 6), (96, 96, 6))
+    moved = (grid - still)[..., 1:] * 96 / 2
+    assert float(moved.square().sum(-1).mean().sqrt()) == pytest.approx(3.0, rel=0.01)
+    found = sample_mask(mask, grid)
+    assert not torch.equal(found[0], mask[0].long())
+    assert int(found.sum()) / int(mask.sum()) == pytest.approx(1, abs=0.03)
+
+
+def test_a_warp_is_the_same_on_all_slices_and_a_breath_hold_shift_is_not() -> None:
+    centre, patch, shape = (19.5, 19.5, 2.0), (16, 16, 5), (40, 40, 5)
+    warped = patch_grid(
+        draw_spatial(replace(NONE, warp_voxels=3.0, probability=1.0), generator(1)), centre, patch, shape
+    )
+    assert torch.equal(warped[..., 0, 1:], warped[..., 4, 1:])
+    own = replace(NONE, slice_shift_voxels=2.0, probability=1.0)
+    shifted = patch_grid(draw_spatial(own, generator(1)), centre, patch, shape)
+    still = patch_grid(IDENTITY, centre, patch, shape)
+    apart = (shifted - still)[0, ..., 1:]
+    assert torch.allclose(apart, apart[:1, :1].expand_as(apart), atol=1e-6)
+    assert len({round(float(x), 5) for x in apart[0, 0, :, 1]}) == 5
+    assert torch.equal(shifted[..., 0], still[..., 0])
+
+
+def test_turning_the_stack_upside_down_reverses_slices_and_nothing_else() -> None:
+    image = noise(1, 1, 12, 12, 5)
+    draws = [draw_spatial(replace(NONE, mirror_stack=True), generator(seed)) for seed in range(100)]
+    assert 30 < sum(draw.flip_stack for draw in draws) < 70
+    flipped = replace(IDENTITY, flip_stack=True)
+    grids = [patch_grid(draw, (5.5, 5.5, 2.0), (12, 12, 5), (12, 12, 5)) for draw in (IDENTITY, flipped)]
+    plain, turned = (sample_image(image, grid) for grid in grids)
+    assert torch.equal(turned, plain.flip(-1))
+
+
+def test_rotation_probability_is_the_share_of_rotated_samples() -> None:
+    some = replace(NONE, rotation_degrees=90.0, rotation_probability=0.3)
+    turned = [draw_spatial(some, generator(seed)).matrix != IDENTITY.matrix for seed in range(300)]
+    assert 60 < sum(turned) < 120
