@@ -7,7 +7,7 @@ when a dataset is opened; voxels are looked at by `medmtl.data.check_volumes`, a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from medmtl.data.nifti import Geometry, frames_first, read_volume
 from medmtl.data.problems import Problems
 from medmtl.data.schema import FILE as SCHEMA_FILE
 from medmtl.data.schema import read_schema
+from medmtl.data.splits import folds as deal_folds
 from medmtl.registry import nearest
 from medmtl.types import CaseError, ConfigError, DatasetError
 
@@ -84,6 +85,31 @@ class Dataset:
         if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r}{nearest(split, [*SPLITS, 'all'])}")
         return tuple(case for case in self.cases if case.split == split)
+
+    def with_fold(self, fold: int, folds: int, seed: int = 0) -> Dataset:
+        """The same dataset with its training and validation cases dealt anew; test cases stay what they are.
+
+        Args:
+            fold: which of the folds, counted from 0, becomes the validation set.
+            folds: how many there are.
+            seed: of the deal, which is by patient and even over the first category column.
+
+        Raises:
+            ConfigError: there is no such fold, or there are fewer patients than folds.
+        """
+        if not 0 <= fold < folds:
+            raise ConfigError(f"fold {fold} does not exist; {folds} folds count from 0 to {folds - 1}")
+        dealt = [case for case in self.cases if case.split != "test"]
+        first = next((name for name, column in self.columns.items() if column.kind == "category"), None)
+        held_out = set(deal_folds(dealt, folds, seed, first)[fold])
+        ids = {case.case_id for case in dealt}
+        cases = tuple(
+            replace(case, split="val" if case.case_id in held_out else "train")
+            if case.case_id in ids
+            else case
+            for case in self.cases
+        )
+        return replace(self, cases=cases)
 
     @cached_property
     def targets(self) -> pd.DataFrame:

@@ -26,6 +26,7 @@ class Context:
         preparation: its ``patch`` is what the network sees at once.
         device: where to compute.
         mirror: average dense tasks over in-plane mirror images.
+        others: the other members of an ensemble, whose outputs are averaged with these.
     """
 
     network: MultiTaskNetwork
@@ -33,6 +34,12 @@ class Context:
     preparation: Preparation
     device: torch.device
     mirror: bool = False
+    others: tuple[Context, ...] = ()
+
+    @property
+    def members(self) -> tuple[Context, ...]:
+        """All members of the ensemble; this one alone where it is none."""
+        return (self, *self.others)
 
     def autocast(self) -> torch.autocast:
         """Mixed precision where the device is fast at it."""

@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from medmtl.data.dataset import Column, Cycle, Derived
 from medmtl.data.prepare import Preparation
 from medmtl.data.schema import column_section
+from medmtl.inference.context import Context
+from medmtl.inference.ensemble import as_ensemble, find_folds
 from medmtl.models import MultiTaskNetwork
 from medmtl.registry import nearest
 from medmtl.tasks import Task, build_network, build_task
@@ -43,6 +45,8 @@ class Model:
         cycle: what finds ED and ES among frames.
         metadata: what is worth knowing about how it was made.
         folder: where it was loaded from.
+        others: further members of an ensemble, such as the folds of a cross-validation; their outputs are
+            averaged with this model's.
     """
 
     network: MultiTaskNetwork = field(repr=False)
@@ -56,6 +60,18 @@ class Model:
     cycle: Cycle | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    others: tuple[Model, ...] = ()
+
+    def context(self, device: torch.device, *, mirror: bool = False) -> Context:
+        """The networks on a device, ready to predict."""
+        return Context(
+            self.network.eval().to(device),
+            self.tasks,
+            self.preparation,
+            device,
+            mirror,
+            tuple(other.context(device, mirror=mirror) for other in self.others),
+        )
 
     def save(self, folder: Path) -> None:
         """Write ``model.safetensors``, ``metadata.json`` and, last, ``model.yaml``, which makes it whole."""
@@ -117,7 +133,8 @@ def load_model(folder: Path | str, *, allow: Sequence[str] = ()) -> Model:
     """Read a model folder; nothing in it is executed.
 
     Args:
-        folder: with ``model.yaml`` and ``model.safetensors``, or a RUN folder that holds ``model/``.
+        folder: with ``model.yaml`` and ``model.safetensors``, a RUN folder that holds ``model/``, or the
+            folder of a cross-validation, whose folds become one ensemble.
         allow: third-party members, as ``module:Class``, that may be imported when the model names them.
 
     Raises:
@@ -126,6 +143,8 @@ def load_model(folder: Path | str, *, allow: Sequence[str] = ()) -> Model:
     folder = Path(folder)
     if (folder / "model" / "model.yaml").is_file():
         folder = folder / "model"
+    elif folds := find_folds(folder):
+        return as_ensemble([load_model(fold, allow=allow) for fold in folds])
     if not (folder / "model.yaml").is_file():
         raise ConfigError(
             f"{folder}: no model.yaml here; give the model folder of a finished run (RUN/model)"

@@ -24,6 +24,7 @@ from medmtl.inference.context import Context
 from medmtl.inference.patch import Placement, one_pass, place
 from medmtl.inference.windows import slide_windows
 from medmtl.tasks import CaseResult
+from medmtl.tasks.base import CaseValues
 
 __all__ = ["Context", "predict_prepared"]
 
@@ -45,12 +46,37 @@ def predict_prepared(
 ) -> CaseResult:
     """Everything the asked tasks say of one case; what a task says does not depend on which others are asked.
 
+    An ensemble says the mean of its members: of probabilities and values per voxel before they are decoded,
+    of probabilities and values per case after.
+
     Args:
         context: network, tasks and device.
         case: a prepared case; labels in it are not looked at.
         names: tasks wanted.
         on_source_grid: labels and maps on the grid of the files (else on the network's grid).
     """
+    said = [_one_member(member, case, names) for member in context.members]
+    result = CaseResult()
+    for name in said[0].stitched:
+        parts = [member.stitched[name] for member in said]
+        stitched = parts[0] if len(parts) == 1 else torch.stack(parts).nanmean(0)
+        result.dense[name] = _decode(context, stitched, case, name, result.dense, on_source_grid)
+    for name in said[0].values:
+        result.values[name] = context.tasks[name].combine([member.values[name] for member in said])
+    result.dense = {name: volume for name, volume in result.dense.items() if name in names}
+    result.values = {name: values for name, values in result.values.items() if name in names}
+    return result
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What one network says: dense tasks on its grid ``(T, C, X, Y, Z)``, hosts first, values per case."""
+
+    stitched: dict[str, Tensor]
+    values: dict[str, CaseValues]
+
+
+def _one_member(context: Context, case: PreparedCase, names: Sequence[str]) -> _Said:
     network, tasks, patch = context.network, context.tasks, context.preparation.patch
     needed = network.needed(names)
     dense = [name for name in needed if tasks[name].dense]
@@ -65,14 +91,8 @@ def predict_prepared(
         outputs = one_pass(context, case, middle, [], others)[1] if others else {}
         stitched, more = _around_the_organ(context, case, dense, readers)
         outputs |= more
-    result = CaseResult()
-    for name in dense:
-        result.dense[name] = _decode(context, stitched[name], case, name, result.dense, on_source_grid)
-    for name, output in outputs.items():
-        result.values[name] = tasks[name].decode_case(output)[0]
-    result.dense = {name: volume for name, volume in result.dense.items() if name in names}
-    result.values = {name: values for name, values in result.values.items() if name in names}
-    return result
+    values = {name: tasks[name].decode_case(output)[0] for name, output in outputs.items()}
+    return _Said({name: stitched[name] for name in dense}, values)
 
 
 def _around_the_organ(

@@ -110,9 +110,9 @@ def predict_cases(
     import pandas as pd
 
     names = model.task_names(tasks)
-    context = Context(model.network.eval(), model.tasks, model.preparation, choose_device(device), mirror)
+    where = choose_device(device)
     check_predictions_folder(output)
-    context.network.to(context.device)
+    context = model.context(where, mirror=mirror)
     output.mkdir(parents=True, exist_ok=True)
     outputs = describe_outputs(model, names)
     write_text(output / "outputs.yaml", yaml.safe_dump({"tasks": outputs}, sort_keys=False))

@@ -6,6 +6,7 @@ from medmtl.models.descriptors import Ring, describe_cycle, describe_frames, rin
 from medmtl.models.features import Features
 from medmtl.models.frames import extreme_frames
 from medmtl.models.heads import DenseHead, Head, SegmentationHead, TissueHead
+from medmtl.models.monai_networks import SegResNetBackbone, SwinUNETRBackbone
 from medmtl.models.network import MultiTaskNetwork
 from medmtl.models.unet import UNet
 
@@ -20,7 +21,9 @@ __all__ = [
     "Head",
     "MultiTaskNetwork",
     "Ring",
+    "SegResNetBackbone",
     "SegmentationHead",
+    "SwinUNETRBackbone",
     "TissueHead",
     "UNet",
     "describe_cycle",

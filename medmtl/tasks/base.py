@@ -146,6 +146,13 @@ class Task(ABC):
         """Case tasks: ``(B, K)`` -> one dict of named outputs, in physical units, per case."""
         raise TypeError(f"task {self.name!r} is dense")
 
+    def combine(self, members: Sequence[CaseValues]) -> CaseValues:
+        """What an ensemble says of a case: the mean of what its members say."""
+        return {
+            name: value if isinstance(value, str) else float(np.mean([member[name] for member in members]))
+            for name, value in members[0].items()
+        }
+
     def _column(self, target: str, columns: Mapping[str, Column]) -> Column:
         if target not in columns:
             raise ConfigError(

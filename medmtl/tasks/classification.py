@@ -109,6 +109,11 @@ class Classification(Task):
             rows.append(row)
         return rows
 
+    def combine(self, members: Sequence[CaseValues]) -> CaseValues:
+        """Mean probabilities, and the class that they make most probable."""
+        row = super().combine(members)
+        return {**row, "class": max(self.classes, key=lambda name: float(row[f"probability.{name}"]))}
+
     def validate(self, results: Sequence[CaseResult], cases: Sequence[PreparedCase]) -> dict[str, float]:
         """Accuracy and balanced accuracy over labelled cases; the score is the balanced one."""
         pairs = [

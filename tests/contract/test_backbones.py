@@ -26,7 +26,11 @@ ISOTROPIC = {"widths": [4, 8], "kernels": [[3, 3, 3]] * 2, "strides": [[1, 1, 1]
 
 def options(name: str) -> list[dict[str, Any]]:
     """Small networks of every shape that a backbone offers."""
-    table = {"unet": [ANISOTROPIC, ISOTROPIC, {**ANISOTROPIC, "residual": False}]}
+    table: dict[str, list[dict[str, Any]]] = {
+        "unet": [ANISOTROPIC, ISOTROPIC, {**ANISOTROPIC, "residual": False}],
+        "segresnet": [{"width": 4, "groups": 2, "blocks": [1, 1, 1]}, {"width": 8, "blocks": [2, 1]}],
+        "swin_unetr": [{"width": 12, "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2]}],
+    }
     assert name in table, f"say here how to build a small {name!r} in a few ways"
     return table[name]
 
@@ -36,6 +40,11 @@ def make(name: str, chosen: dict[str, Any], channels: int = 1, seed: int = 0) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return cls(in_channels=channels, **chosen)
+
+
+def shape_for(name: str) -> tuple[int, int, int]:
+    """A small input; Swin UNETR halves five times."""
+    return (32, 64, 32) if name == "swin_unetr" else SHAPE
 
 
 CASES = [
@@ -52,12 +61,13 @@ def test_features_have_the_channels_and_strides_that_the_backbone_states(
     name: str, chosen: dict[str, Any]
 ) -> None:
     backbone = make(name, chosen, channels=2)
-    volume = image(3, channels=2)
+    shape = shape_for(name)
+    volume = image(3, channels=2, shape=shape)
     pyramid = backbone.encode(volume)
     assert [level.shape[1] for level in pyramid] == list(backbone.pyramid_channels)
     for level, stride in zip(pyramid, backbone.strides, strict=True):
         assert level.shape[0] == 3
-        assert tuple(level.shape[2:]) == tuple(n // s for n, s in zip(SHAPE, stride, strict=True))
+        assert tuple(level.shape[2:]) == tuple(n // s for n, s in zip(shape, stride, strict=True))
     decoded = backbone.decode(pyramid)
     assert [level.shape[1] for level in decoded] == list(backbone.decoded_channels)
     assert decoded[0].shape[2:] == volume.shape[2:]
@@ -67,7 +77,7 @@ def test_features_have_the_channels_and_strides_that_the_backbone_states(
 @pytest.mark.parametrize(("name", "chosen"), CASES)
 def test_any_multiple_of_the_divisor_is_a_fine_input(name: str, chosen: dict[str, Any]) -> None:
     backbone = make(name, chosen)
-    x, y, z = (4 * d for d in backbone.divisor)
+    x, y, z = shape_for(name) if name == "swin_unetr" else (4 * n for n in backbone.divisor)
     for shape in ((x, y, z), (x, 2 * y, z)):
         assert backbone.decode(backbone.encode(image(1, shape=shape)))[0].shape[2:] == shape
 
@@ -75,7 +85,7 @@ def test_any_multiple_of_the_divisor_is_a_fine_input(name: str, chosen: dict[str
 @pytest.mark.parametrize(("name", "chosen"), CASES)
 def test_a_volume_alone_gives_what_it_gives_among_others(name: str, chosen: dict[str, Any]) -> None:
     backbone = make(name, chosen).eval()
-    volumes = image(3)
+    volumes = image(3, shape=shape_for(name))
     together = backbone.decode(backbone.encode(volumes))[0]
     for index in range(3):
         alone = backbone.decode(backbone.encode(volumes[index : index + 1]))[0]
@@ -85,7 +95,7 @@ def test_a_volume_alone_gives_what_it_gives_among_others(name: str, chosen: dict
 @pytest.mark.parametrize(("name", "chosen"), CASES)
 def test_every_parameter_learns(name: str, chosen: dict[str, Any]) -> None:
     backbone = make(name, chosen)
-    pyramid = backbone.encode(image())
+    pyramid = backbone.encode(image(shape=shape_for(name)))
     sum((level**2).mean() for level in [*backbone.decode(pyramid), *pyramid]).backward()  # type: ignore
     for parameter_name, parameter in backbone.named_parameters():
         assert parameter.grad is not None, parameter_name
@@ -95,7 +105,7 @@ def test_every_parameter_learns(name: str, chosen: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("name", "chosen"), CASES)
 def test_a_forward_pass_changes_neither_its_input_nor_the_pyramid(name: str, chosen: dict[str, Any]) -> None:
     backbone = make(name, chosen)
-    volume = image()
+    volume = image(shape=shape_for(name))
     before = volume.clone()
     pyramid = backbone.encode(volume)
     kept = [level.clone() for level in pyramid]
@@ -109,7 +119,7 @@ def test_weights_follow_the_seed_and_survive_a_round_trip(name: str, chosen: dic
     first, second, other = make(name, chosen), make(name, chosen), make(name, chosen, seed=1)
 
     def out(backbone: Backbone) -> torch.Tensor:
-        return backbone.eval().decode(backbone.encode(image()))[0]
+        return backbone.eval().decode(backbone.encode(image(shape=shape_for(name))))[0]
 
     assert torch.equal(out(first), out(second))
     assert not torch.allclose(out(first), out(other))
@@ -121,7 +131,7 @@ def test_weights_follow_the_seed_and_survive_a_round_trip(name: str, chosen: dic
 def test_mixed_precision_stays_finite(name: str, chosen: dict[str, Any]) -> None:
     backbone = make(name, chosen)
     with torch.autocast("cpu", torch.bfloat16):
-        features = backbone.decode(backbone.encode(image()))
+        features = backbone.decode(backbone.encode(image(shape=shape_for(name))))
     assert all(level.isfinite().all() for level in features)
 
 
@@ -143,3 +153,41 @@ def test_a_unet_with_levels_that_do_not_match_is_refused() -> None:
         ConfigError, match=r"widths \(3\), kernels \(2\) and strides \(2\) must have the same"
     ):
         make("unet", {**ISOTROPIC, "widths": [4, 8, 16]})
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "said"),
+    [
+        ("segresnet", {"blocks": [1]}, "at least two levels"),
+        ("segresnet", {"width": 12, "groups": 8}, "width 12 is no multiple of the 8 groups"),
+        ("swin_unetr", {"width": 16}, "a multiple of 12; found 16"),
+        ("swin_unetr", {"depths": [2, 2]}, "four stages"),
+    ],
+)
+def test_a_network_of_monai_that_cannot_be_built_is_refused(
+    name: str, chosen: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make(name, chosen)
+
+
+def test_segresnet_says_what_monais_own_network_says() -> None:
+    from monai.networks.nets import SegResNet
+
+    torch.manual_seed(0)
+    net = SegResNet(
+        spatial_dims=3, init_filters=8, in_channels=1, out_channels=2, norm=("GROUP", {"num_groups": 8}),
+        blocks_down=(1, 2), blocks_up=(1,),
+    ).eval()  # fmt: skip
+    backbone = make("segresnet", {"width": 8, "blocks": [1, 2]}).eval()
+    theirs = net.state_dict()
+    names = {"stem": "convInit", "down": "down_layers", "up": "up_samples", "blocks": "up_layers"}
+    backbone.load_state_dict(
+        {
+            key: theirs[names[key.split(".", 1)[0]] + "." + key.split(".", 1)[1]]
+            for key in backbone.state_dict()
+        }
+    )
+    volume = image(1)
+    decoded = backbone.decode(backbone.encode(volume))[0]
+    assert torch.allclose(net.conv_final(decoded), net(volume), atol=1e-5)
