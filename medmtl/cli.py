@@ -31,6 +31,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, 
 
 UsageError: Any = typer.BadParameter.__mro__[2]
 """Base of all that a wrong call raises; typer has it from click, or carries its own, and does not name it."""
+_WIDTH = 140
+"""Columns of a table that is not written to a terminal."""
+_DICOM = "Of DICOM studies"
+"""Panel of the options that only DICOM has."""
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -102,40 +106,176 @@ def demo(
 
 
 @app.command()
+def inspect(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SRC...", help="Folders, files, zip or tar archives.")
+    ],
+    as_json: AsJson = False,
+    contact_sheet: Annotated[
+        Path | None, typer.Option(help="PNG to write: every volume's slices, and its middle slice over time.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse volumes that would have to be resampled.")
+    ] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Remember headers in your cache folder for a quick second look.")
+    ] = False,
+) -> None:
+    """Say what DICOM is in there: series, volumes, and findings with what to do about them.
+
+    [dim]medmtl inspect study/ --contact-sheet study.png[/dim]
+    """
+    from medmtl.data.dicom import scan
+    from medmtl.data.dicom.cache import default_cache
+    from medmtl.report.contact_sheet import check_replaceable, write_contact_sheet
+    from medmtl.report.inspection import as_dict, concluded, refused
+
+    missing = next((source for source in sources if not source.exists()), None)
+    if missing is not None:
+        raise UsageError(f"{missing}: there is no such file or folder")
+    if contact_sheet is not None:
+        check_replaceable(contact_sheet)
+    with _progress() as progress:
+        # how many files there are is known only at the end; until then the bar is not to fill
+        found = scan(
+            sources,
+            strict=strict,
+            cache=default_cache() if cache else None,
+            progress=lambda done, seen: progress("inspect", done, max(seen, done + 1)),
+        )
+        if contact_sheet is not None:
+            plans = [plan for series in found.series for plan in series.volumes]
+            write_contact_sheet(contact_sheet, plans)
+    found = concluded(found)
+    if as_json:
+        typer.echo(json.dumps(as_dict(found), indent=2))
+    else:
+        _print_scan(found)
+    if refused(found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def ingest(
-    source: Annotated[Path, typer.Argument(help="Folder to read.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Folders or files to read.")],
     output: Output,
-    format: Annotated[str, typer.Option(help="auto, acdc, phantom, or package.module:Class.")] = "auto",
+    format: Annotated[
+        str, typer.Option(help="auto, acdc, bids, emidec, mnms, msd, nnunet, ..., or package.module:Class.")
+    ] = "auto",
+    to: Annotated[
+        str | None, typer.Option(help="nnunet, bids or msd: write that layout instead of a dataset.")
+    ] = None,
+    mask: Annotated[str | None, typer.Option(help="With --to: the mask column to write.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="A refused case is an error, and nothing is written.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the assignment to train, val and test.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier dataset.")] = False,
+    targets: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of classes and values, by case_id, study_uid, folder or patient_id.",
+            rich_help_panel=_DICOM,
+        ),
+    ] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Which volume of a study: modality=MR, description=*SAX*; several have to hold.",
+            rich_help_panel=_DICOM,
+        ),
+    ] = None,
+    structure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Labels to take, as NAME=PATTERN, such as GTV=gtv*; all by default.", rich_help_panel=_DICOM
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="joined (one mask for all structures), separate, or auto.", rich_help_panel=_DICOM),
+    ] = None,
+    resample_labels: Annotated[
+        bool,
+        typer.Option(
+            "--resample-labels",
+            help="Segmentations on another grid take the nearest voxels.",
+            rich_help_panel=_DICOM,
+        ),
+    ] = False,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            help="What names a case: uid (a digest of its study's) or folder.", rich_help_panel=_DICOM
+        ),
+    ] = None,
+    suv: Annotated[
+        str | None, typer.Option(help="Unit of PET: bw, lbm, lbm-james or bsa.", rich_help_panel=_DICOM)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a folder of a known layout and write a dataset: dataset.yaml, cases.csv, volumes.
+    """Read DICOM studies or a folder of a known layout; write a dataset: dataset.yaml, cases.csv, volumes.
 
     [dim]medmtl ingest ACDC/training -o DATASET[/dim]
     """
+    from medmtl.data.export import export
     from medmtl.data.ingest import ingest as run
+    from medmtl.types import ConfigError
 
+    if to is None and mask is not None:
+        raise ConfigError("--mask: a dataset keeps all masks; use it with --to")
+    if to is not None and overwrite:
+        raise ConfigError("--overwrite: only a dataset is replaced; with --to choose a new folder")
+    of_dicom = {
+        "targets": targets, "select": select, "structures": structure, "labels": labels,
+        "resample_labels": resample_labels, "names": names, "suv": suv,
+    }  # fmt: skip
+    made: Any
     with _progress() as progress:
-        made = run(
-            source, output, format=format, strict=strict, seed=seed, overwrite=overwrite,
-            progress=lambda done, total: progress("ingest", done, total),
-        )  # fmt: skip
-    result = {
-        "dataset": str(made.dataset_path),
-        "cases": made.cases,
-        "refused": [{"case_id": f.case_id, "code": f.code, "message": f.message} for f in made.refused],
-    }
+        options: Any = {
+            "format": _with_options(format, {name: value for name, value in of_dicom.items() if value}),
+            "strict": strict,
+            "seed": seed,
+            "progress": lambda done, total: progress("ingest", done, total),
+        }
+        if to is None:
+            made = run(sources, output, overwrite=overwrite, **options)
+        else:
+            made = export(sources, output, to=to, mask=mask, **options)
     if as_json:
-        typer.echo(json.dumps(result, indent=2))
+        counts = {"dataset": str(output), "cases": made.cases} if to is None else _exported(made)
+        refused = [{"case_id": f.case_id, "code": f.code, "message": f.message} for f in made.refused]
+        typer.echo(json.dumps({**counts, "recognized": made.recognized, "refused": refused}, indent=2))
     else:
-        typer.echo(
-            f"{made.cases} cases in {made.dataset_path}; {len(made.findings)} findings in findings.csv"
-        )
+        typer.echo(f"read as {made.recognized}")
+        if to is None:
+            typer.echo(f"{made.cases} cases in {output}; {len(made.findings)} findings in findings.csv")
+        else:
+            typer.echo(f"{made.written.cases} cases ({made.written.volumes} volumes) as {to} in {output}")
+            for note in _exported(made)["notes"]:
+                typer.echo(f"note: {note}")
     _exit_with_list([f"{f.case_id}: {f.code}: {f.message}" for f in made.refused], "refused", quiet=as_json)
+
+
+def _with_options(format: str, of_dicom: dict[str, Any]) -> Any:
+    """The format by its name, or DICOM with what was asked for."""
+    from medmtl.types import ConfigError
+
+    if not of_dicom:
+        return format
+    if format not in ("auto", "dicom"):
+        option = next(iter(of_dicom)).replace("structures", "structure").replace("_", "-")
+        raise ConfigError(f"--{option}: is for DICOM, and --format is {format}; leave one of them out")
+    from medmtl.data.formats.dicom import Dicom
+
+    return Dicom(**of_dicom)
+
+
+def _exported(made: Any) -> dict[str, Any]:
+    """What an export made, for programs."""
+    notes = [finding.message for finding in made.written.remarks] + ([made.note] if made.note else [])
+    counts = {"cases": made.written.cases, "volumes": made.written.volumes}
+    return {"output": str(made.path), "layout": made.layout, **counts, "notes": notes}
 
 
 @app.command()
@@ -174,28 +314,36 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or cuda:N; the config's by default.")
     ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(metavar="K|all", help="Of a cross-validation, counted from 0, or all of them."),
+    ] = None,
 ) -> None:
     """Train the tasks of a config into one model.
 
     [dim]medmtl train configs/acdc.yaml dataset=DATASET training.epochs=10 -o RUN --device cuda[/dim]
+
+    [dim]medmtl train configs/acdc.yaml dataset=DATASET --fold all -o RUNS; medmtl predict RUNS ...[/dim]
     """
     from medmtl import verbs
     from medmtl.types import ConfigError
 
     if resume not in ("auto", "never"):
         raise ConfigError(f"--resume: {resume!r} is not known; use auto or never")
+    if fold is not None and fold != "all" and not fold.isdecimal():
+        raise ConfigError(f"--fold: {fold!r} is no fold; use 0, 1, ... or all")
+    options: dict[str, Any] = {"output": output, "resume": resume == "auto", "device": device}
     with _progress() as progress:
-        run = verbs.train(
-            config,
-            output=output,
-            overrides=overrides or (),
-            resume=resume == "auto",
-            device=device,
-            progress=progress,
-        )
-    kept = run.model.metadata["kept"]
-    typer.echo(f"model (weights of {kept}, validation score {run.best_score:.3f}) in {run.folder / 'model'}")
-    _exit_with_list([f"{f.case_id}: {f.code}: {f.message}" for f in run.refused], "left out of training")
+        if fold == "all":
+            runs = verbs.train_folds(config, overrides=overrides or (), progress=progress, **options)
+        else:
+            more = [] if fold is None else [f"fold={fold}"]
+            runs = [verbs.train(config, overrides=[*(overrides or ()), *more], progress=progress, **options)]
+    for run in runs:
+        kept, score = run.model.metadata["kept"], run.best_score
+        typer.echo(f"model (weights of {kept}, validation score {score:.3f}) in {run.folder / 'model'}")
+    refused = {f.case_id: f"{f.case_id}: {f.code}: {f.message}" for run in runs for f in run.refused}
+    _exit_with_list(list(refused.values()), "left out of training")
 
 
 @app.command()
@@ -332,6 +480,18 @@ def _print_metrics(metrics: Any) -> None:
     Console().print(table)
 
 
+def _print_scan(found: Any) -> None:
+    from rich.console import Console
+
+    from medmtl.report.scan_table import tables
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    for part in tables(found):
+        console.print(part)
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars on a terminal; nothing elsewhere."""
@@ -344,8 +504,10 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
 
         def update(what: str, done: int, total: int) -> None:
-            if what not in bars or shown.tasks[bars[what]].total != total:
+            if what not in bars or (
+                shown.tasks[bars[what]].finished and total != shown.tasks[bars[what]].total
+            ):
                 bars[what] = shown.add_task(what, total=total)
-            shown.update(bars[what], completed=done)
+            shown.update(bars[what], completed=done, total=total)
 
         yield update

@@ -117,9 +117,17 @@ class StepOutput:
         counts: number of labelled frames or cases behind each loss.
         total: detached weighted total, ``()``; None when no task had a label, and nothing was updated.
         gradient_norm: total gradient norm before clipping, ``()``, or None.
+        compared: tasks whose gradients were compared on this step, in order; empty where none were.
+        task_norms: norm of each compared task's gradient, ``(P,)``, or None.
+        task_cosines: cosine of each pair of them, ``(P, P)``, NaN where one is 0, or None.
+        may_overflow: a gradient scaler skips steps whose gradient norm is not finite, which is no error.
     """
 
     losses: dict[str, Tensor]
     counts: dict[str, int]
     total: Tensor | None
     gradient_norm: Tensor | None = None
+    compared: tuple[str, ...] = ()
+    task_norms: Tensor | None = None
+    task_cosines: Tensor | None = None
+    may_overflow: bool = False

@@ -13,6 +13,7 @@ import yaml
 
 from medmtl.config import ExperimentConfig, job_of, load_config, parse_config
 from medmtl.data.dataset import Dataset, open_dataset
+from medmtl.data.export import export
 from medmtl.data.ingest import ingest
 from medmtl.engine import Run
 from medmtl.engine import train as run_training
@@ -31,10 +32,12 @@ __all__ = [
     "demo",
     "demo_config",
     "evaluate",
+    "export",
     "ingest",
     "load_model",
     "predict",
     "train",
+    "train_folds",
 ]
 
 
@@ -69,7 +72,53 @@ def train(
     if wanted is None:
         raise ConfigError("no dataset: name it in the config or on the command line (dataset=FOLDER)")
     opened = wanted if isinstance(wanted, Dataset) else open_dataset(wanted)
+    if parsed.fold is not None:
+        opened = opened.with_fold(parsed.fold, parsed.folds)
     return run_training(job_of(parsed, opened, Path(output), device=device), resume=resume, progress=progress)
+
+
+def train_folds(
+    config: Path | str | ExperimentConfig,
+    dataset: Dataset | Path | str | None = None,
+    *,
+    output: Path | str,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> list[Run]:
+    """Train every fold of a cross-validation, into ``fold0``, ``fold1``, ... of a folder.
+
+    `load_model` takes that folder as one ensemble. Arguments and errors are those of `train`.
+    """
+    parsed = config if isinstance(config, ExperimentConfig) else load_config(config, overrides)
+    folder = Path(output)
+    if not is_free(folder) and not (folder / "fold0").is_dir():
+        raise OutputError(f"{folder}: exists and is not a cross-validation; choose another folder")
+    runs = []
+    for fold in range(parsed.folds):
+        runs.append(
+            train(
+                parsed.model_copy(update={"fold": fold}),
+                dataset,
+                output=folder / f"fold{fold}",
+                resume=resume,
+                device=device,
+                progress=_of_fold(progress, fold),
+            )
+        )
+    return runs
+
+
+def _of_fold(progress: Progress | None, fold: int) -> Progress | None:
+    """The same progress that says which fold it is of."""
+    if progress is None:
+        return None
+
+    def call(what: str, done: int, total: int) -> None:
+        progress(f"{what} fold {fold}", done, total)
+
+    return call
 
 
 def predict(

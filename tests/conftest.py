@@ -11,6 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.helpers import layouts
+
 SHAPE = (12, 10, 4)
 SPACING_MM = (1.5, 1.5, 8.0)
 GROUPS = ("NOR", "MINF", "DCM", "HCM", "RV")
@@ -199,3 +201,67 @@ def tiny_dataset() -> Write:
 def tiny_yaml() -> str:
     """The dataset.yaml that ``tiny_dataset`` writes."""
     return DATASET_YAML
+
+
+# Layouts of formats: a fixture per registered name, which writes three cases that can be used.
+
+
+@pytest.fixture
+def mnms() -> Write:
+    """Writes M&Ms's layout: ``mnms(root, codes, folder)``."""
+    return layouts.write_mnms
+
+
+@pytest.fixture
+def emidec() -> Write:
+    """Writes EMIDEC's layout: ``emidec(root, cases)``."""
+    return layouts.write_emidec
+
+
+@pytest.fixture
+def msd() -> Write:
+    """Writes the decathlon's layout: ``msd(root, channels, **dataset_json)``."""
+    return layouts.write_msd
+
+
+@pytest.fixture
+def nnunet() -> Write:
+    """Writes nnU-Net's layout: ``nnunet(root, channels, **dataset_json)``."""
+    return layouts.write_nnunet
+
+
+@pytest.fixture
+def bids() -> Write:
+    """Writes a BIDS data set: ``bids(root, kinds, subjects)``."""
+    return layouts.write_bids
+
+
+@pytest.fixture
+def table() -> Write:
+    """Writes a plain table beside its images: ``table(root, rows)``."""
+    return layouts.write_plain
+
+
+@pytest.fixture
+def dicom() -> Write:
+    """Writes DICOM studies of one volume each: ``dicom(root, names)``."""
+
+    def write(root: Path, names: Sequence[str] = ("a", "b", "c")) -> Path:
+        from tests.helpers.dicom_writer import mr_volume
+        from tests.helpers.dicom_writer import write as write_export
+
+        for name in names:
+            export = mr_volume()
+            export.name, export.tags = name, {"PatientID": f"secret-{name}"}
+            write_export(export, root / name, "IM{:04d}.dcm".format)
+        return root
+
+    return write
+
+
+@pytest.fixture
+def sunnybrook() -> Write:
+    """Writes Sunnybrook's images, contours and list: ``sunnybrook(root, *patients, link=...)``."""
+    from tests.helpers.sunnybrook import write_study
+
+    return write_study

@@ -1,4 +1,4 @@
-"""Writes the reference pages that follow from the code: packages, members, config keys, verbs."""
+"""Writes the reference pages that follow from the code: packages, members, config keys, verbs, codes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ from pathlib import Path
 
 from command_tables import command_tables
 from config_tables import config_tables
+from finding_table import finding_table
 from sphinx.application import Sphinx
+from weighting_pages import toys_table, weighting_pages
 
 import medmtl
 
+INSIDE = (
+    "medmtl.data.dicom",
+    "medmtl.data.dicom.monai_reader",
+    "medmtl.data.export",
+    "medmtl.data.phantom",
+    "medmtl.data.phantom.dicom",
+)
+"""Modules further inside whose names a user may import."""
 INTERNAL = {"__main__", "_version", "cli", "config", "verbs"}
 PAGE = """# {name}
 
@@ -28,7 +38,7 @@ PAGE = """# {name}
 def module_names() -> list[str]:
     """Names of the packages and modules whose public names a user may import."""
     found = (module.name for module in pkgutil.iter_modules(medmtl.__path__))
-    return [f"medmtl.{name}" for name in sorted(found) if name not in INTERNAL]
+    return sorted([*(f"medmtl.{name}" for name in found if name not in INTERNAL), *INSIDE])
 
 
 REGISTRIES = {
@@ -36,6 +46,7 @@ REGISTRIES = {
     "Kinds of task": ("medmtl.tasks", "TASKS"),
     "Backbones": ("medmtl.models", "BACKBONES"),
     "Dataset formats": ("medmtl.data.formats", "FORMATS"),
+    "Layouts to write": ("medmtl.data.export", "LAYOUTS"),
 }
 
 
@@ -78,9 +89,19 @@ def write_pages(app: Sphinx) -> None:
             stale.unlink()
     for name, text in pages.items():
         write_if_changed(folder / name, text)
+    write_if_changed(folder / "_toys.txt", toys_table())
+    methods = folder / "weightings"
+    methods.mkdir(exist_ok=True)
+    pages = {f"{name}.md": page for name, page in weighting_pages().items()}
+    for stale in methods.glob("*.md"):
+        if stale.name not in pages:
+            stale.unlink()
+    for name, text in pages.items():
+        write_if_changed(methods / name, text)
     write_if_changed(folder / "_members.txt", member_tables())
     write_if_changed(folder / "_config.txt", config_tables())
     write_if_changed(folder / "_commands.txt", command_tables())
+    write_if_changed(folder / "_findings.txt", finding_table())
 
 
 def keep_bars(

@@ -8,9 +8,11 @@ from medmtl.weighting import Weighed, Weighting
 class InverseRoot(Weighting):
     """w_i = L_i^(-1/2), the step between equal weights and one over the loss."""
 
+    domain = "positive"
+
     def weigh(self, losses: Tensor, present: tuple[int, ...]) -> Weighed:
         """Weights ``(P,)`` from detached losses ``(P,)``; a loss that is not finite gets no weight."""
-        usable = losses.isfinite() & (losses > 0)
+        usable = losses.isfinite()
         safe = losses.where(usable, 1.0)
         raw = safe.rsqrt() * usable
         pull = raw * safe

@@ -95,7 +95,7 @@ def write_cases(root: Path, schema: Schema, cases: Iterable[Case]) -> None:
             }
             row |= {"frame_ed": _blank_if_none(case.frame_ed), "frame_es": _blank_if_none(case.frame_es)}
             row |= {name: _relative(path, root) for name, path in case.files.items()}
-            row |= {name: _number_text(v) if isinstance(v, float) else v for name, v in case.values.items()}
+            row |= {name: number_text(v) if isinstance(v, float) else v for name, v in case.values.items()}
             writer.writerow(row)
 
 
@@ -253,5 +253,6 @@ def _blank_if_none(frame: int | None) -> object:
     return "" if frame is None else frame
 
 
-def _number_text(number: float) -> str:
+def number_text(number: float) -> str:
+    """A number as a table holds it, which reads back equal."""
     return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)

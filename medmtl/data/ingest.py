@@ -16,13 +16,14 @@ from medmtl.data.cells import is_safe_name
 from medmtl.data.check import check_case
 from medmtl.data.columns import Schema
 from medmtl.data.dataset import FINDINGS_COLUMNS, FINDINGS_FILE, open_dataset
-from medmtl.data.formats import DatasetFormat, LoadedCase, RawCase, find_format
+from medmtl.data.formats import FORMATS, DatasetFormat, LoadedCase, RawCase, Recognized, recognize
 from medmtl.data.nifti import Volume, smallest_lossless, write_volume
 from medmtl.data.problems import SHOWN
 from medmtl.data.schema import write_schema
 from medmtl.data.splits import assign_splits
 from medmtl.data.staging import check_output, staged
-from medmtl.types import CaseError, DatasetError, Finding
+from medmtl.data.unpack import unpacked
+from medmtl.types import CaseError, ConfigError, DatasetError, Finding
 
 Progress = Callable[[int, int], None]
 """Called with the cases done and the cases in all."""
@@ -39,34 +40,38 @@ class IngestResult:
         cases: number of cases in it.
         refused: why the others are not; the first error of each.
         findings: everything found, as in ``findings.csv``.
+        recognized: the format that the source was read as, and why.
     """
 
     dataset_path: Path
     cases: int
     refused: list[Finding]
     findings: list[Finding]
+    recognized: str = ""
 
 
 def ingest(
-    source: Path | str,
+    source: Path | str | Sequence[Path | str],
     output: Path | str,
     *,
-    format: str = "auto",
+    format: str | DatasetFormat = "auto",
     strict: bool = False,
     seed: int = 0,
     split: Mapping[str, float] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> IngestResult:
-    """Converts a folder of a known format into a dataset folder.
+    """Converts a folder of a known format, or several, into a dataset folder.
 
     Everything is written beside ``output`` and moved there at the end, so there is a whole dataset or none.
 
     Args:
-        source: folder to read.
+        source: folder to read, or several of one format; zip and tar archives, and DICOM files, too.
         output: dataset folder to make; new, or empty, or with ``overwrite`` an earlier dataset.
-        format: ``auto``, a registered format, or ``package.module:Class``.
-        strict: a refused case is an error instead of a finding.
+        format: ``auto``, a registered format, ``package.module:Class``, or a format with options of its own,
+            such as ``Dicom(targets="targets.csv")``.
+        strict: a refused case is an error instead of a finding, and what would have to be corrected is
+            refused.
         seed: of the patients' assignment to train, val and test.
         split: share of each split where the source says nothing; by default the format's own.
         overwrite: replace an earlier dataset.
@@ -77,23 +82,52 @@ def ingest(
         OutputError: the output folder holds something that is not ours to replace.
         ConfigError: ``format`` or ``split`` cannot be used.
     """
-    source, output = Path(source), Path(output)
-    reader = find_format(source, format)
-    check_output(source, output, overwrite)
-    schema = reader.schema(source)
-    raw_cases = list(reader.read(source))
-    with staged(output) as folder:
-        outcomes = list(_ingest_cases(raw_cases, folder, schema, progress))
-        cases = [outcome.case for outcome in outcomes if outcome.case is not None]
-        findings = [finding for outcome in outcomes for finding in outcome.findings]
-        refused = [outcome.findings[-1] for outcome in outcomes if outcome.case is None]
-        _check_outcome(source, len(cases), refused, strict)
-        cases = _with_splits(cases, reader, split, seed)
-        write_schema(folder, schema)
-        write_cases(folder, schema, cases)
-        _write_findings(folder / FINDINGS_FILE, findings)
-        open_dataset(folder)
-    return IngestResult(output, len(cases), refused, findings)
+    output = Path(output)
+    sources = [Path(source)] if isinstance(source, str | Path) else [Path(one) for one in source]
+    for one in sources:
+        check_output(one, output, overwrite)
+    with unpacked(sources, format) as folders:
+        recognized = _recognize(folders, format)
+        reader = recognized.reader
+        found = reader.find(folders, strict=strict)
+        with staged(output) as folder:
+            outcomes = list(_ingest_cases(found.cases, folder, found.schema, progress))
+            cases = [outcome.case for outcome in outcomes if outcome.case is not None]
+            findings = [*found.findings, *(finding for outcome in outcomes for finding in outcome.findings)]
+            refused = [outcome.findings[-1] for outcome in outcomes if outcome.case is None]
+            _check_outcome(sources, len(cases), refused, strict)
+            cases = _with_splits(cases, reader, split, seed)
+            write_schema(folder, found.schema)
+            write_cases(folder, found.schema, cases)
+            _write_findings(folder / FINDINGS_FILE, findings)
+            open_dataset(folder)
+    return IngestResult(output, len(cases), refused, findings, str(recognized))
+
+
+def _recognize(sources: Sequence[Path], format: str | DatasetFormat) -> Recognized:
+    """The one format of all sources.
+
+    Raises:
+        ConfigError: there is no source, or no format of that name.
+        DatasetError: a source is of no format, or of another than the first.
+    """
+    if not sources:
+        raise ConfigError("nothing to ingest; name a folder")
+    if isinstance(format, DatasetFormat):
+        name = next((n for n in FORMATS if FORMATS.get(n) is type(format)), type(format).__name__)
+        for source in sources:
+            if not source.exists():
+                raise DatasetError(f"there is no {source}; name a folder that exists")
+            if (why := format.recognizes(source)) is None:
+                raise DatasetError(f"{source} is not of the format {name}: looked for {format.looks_for}")
+        return Recognized(name, format, str(why))
+    first, *others = (recognize(source, format) for source in sources)
+    for source, other in zip(sources[1:], others, strict=True):
+        if other.name != first.name:
+            raise DatasetError(
+                f"{sources[0]} is of the format {first.name} and {source} of {other.name}; ingest them apart"
+            )
+    return first
 
 
 @dataclass(frozen=True)
@@ -197,13 +231,14 @@ def _with_splits(
     return [replace(case, split=case.split or assigned[case.case_id]) for case in cases]
 
 
-def _check_outcome(source: Path, n_cases: int, refused: Sequence[Finding], strict: bool) -> None:
+def _check_outcome(sources: Sequence[Path], n_cases: int, refused: Sequence[Finding], strict: bool) -> None:
     if n_cases and not (strict and refused):
         return
     shown = [f"- {finding.where}: {finding.code}: {finding.message}" for finding in refused[:SHOWN]]
     more = [f"- ... and {len(refused) - SHOWN} more"] if len(refused) > SHOWN else []
+    where = ", ".join(map(str, sources))
     what = f"{len(refused)} of {n_cases + len(refused)} cases cannot be used"
-    raise DatasetError("\n".join([f"{source}: {what}, and nothing was written", *shown, *more]))
+    raise DatasetError("\n".join([f"{where}: {what}, and nothing was written", *shown, *more]))
 
 
 def _write_findings(path: Path, findings: Sequence[Finding]) -> None:

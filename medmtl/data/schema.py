@@ -40,9 +40,20 @@ def read_schema(root: Path) -> Schema:
     problems = Problems(root)
     data = read_yaml(root / FILE, problems)
     problems.raise_if_any()
-    schema = _Reader(problems).schema(data)
+    schema = parse_schema(data, problems)
     problems.raise_if_any()
     return schema
+
+
+def parse_schema(data: object, problems: Problems, file: str = FILE) -> Schema:
+    """The content of a ``dataset.yaml``, or of another file that says the same.
+
+    Args:
+        data: as read from the file.
+        problems: takes what cannot be used; the result means nothing where there are any.
+        file: name of the file, for messages.
+    """
+    return _Reader(problems, file).schema(data)
 
 
 def write_schema(root: Path, schema: Schema) -> None:
@@ -76,11 +87,12 @@ def column_section(column: Column) -> dict[str, Any]:
 class _Reader:
     """Turns parsed YAML into a Schema and notes every problem on the way."""
 
-    def __init__(self, problems: Problems) -> None:
+    def __init__(self, problems: Problems, file: str) -> None:
         self.problems = problems
+        self.file = file
 
     def add(self, key: str, text: str) -> None:
-        self.problems.add(f"{key}: {text}" if key else text, file=FILE)
+        self.problems.add(f"{key}: {text}" if key else text, file=self.file)
 
     def schema(self, data: object) -> Schema:
         top = self.mapping(

@@ -29,7 +29,7 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
     if not any(output.iterdir()):
         return
     left = "so it is left as it is; choose a new folder"
-    if not _is_dataset(output):
+    if not is_dataset(output):
         raise OutputError(f"{output} is not empty and holds no dataset, {left}")
     if not overwrite:
         raise OutputError(f"{output} is a dataset already, {left}, or ask for it to be overwritten")
@@ -38,7 +38,7 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
         raise OutputError(f"{output} holds {foreign[0]!r}, which is no part of a dataset, {left}")
 
 
-def _is_dataset(folder: Path) -> bool:
+def is_dataset(folder: Path) -> bool:
     """Whether the folder's ``dataset.yaml`` is medmtl's; it need not be a valid one."""
     try:
         return "medmtl_dataset" in (folder / SCHEMA_FILE).read_text(encoding="utf-8")

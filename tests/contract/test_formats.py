@@ -29,7 +29,7 @@ def sample(member: DatasetFormat, request: pytest.FixtureRequest, tmp_path: Path
 
 
 def test_the_members_are_known() -> None:
-    assert {"acdc", "phantom"} <= set(MEMBERS)
+    assert {"acdc", "bids", "emidec", "mnms", "msd", "nnunet", "phantom", "table"} <= set(MEMBERS)
 
 
 def test_an_empty_folder_and_a_missing_one_are_not_recognized(member: DatasetFormat, tmp_path: Path) -> None:
@@ -75,9 +75,13 @@ def test_reading_twice_gives_the_same(member: DatasetFormat, sample: Path) -> No
         assert all((a.array == b.array).all() for a, b in zip(one.images, other.images, strict=True))
 
 
+def image_files(sample: Path) -> list[Path]:
+    return sorted([*sample.rglob("*.nii.gz"), *sample.rglob("*.dcm")])
+
+
 def test_a_case_whose_files_are_gone_raises_a_case_error(member: DatasetFormat, sample: Path) -> None:
     raw_cases = list(member.read(sample))
-    for path in sample.rglob("*.nii.gz"):
+    for path in image_files(sample):
         path.unlink()
     for raw in raw_cases:
         with pytest.raises(CaseError) as caught:
@@ -89,12 +93,27 @@ def test_a_case_whose_files_are_gone_raises_a_case_error(member: DatasetFormat, 
 def test_a_case_whose_files_are_garbage_raises_a_case_error(
     member: DatasetFormat, sample: Path, content: bytes
 ) -> None:
-    for path in sample.rglob("*.nii.gz"):
+    raw_cases = list(member.read(sample))
+    for path in image_files(sample):
         path.write_bytes(content)
-    for raw in member.read(sample):
+    for raw in raw_cases:
         with pytest.raises(CaseError) as caught:
             raw.load()
         assert caught.value.code in ("UNDECODABLE", "TRUNCATED")
+
+
+def test_one_broken_file_refuses_its_case_and_the_others_go_on(
+    member: DatasetFormat, sample: Path, tmp_path: Path
+) -> None:
+    files = sorted(sample.rglob("*.nii.gz"))
+    if not files:
+        pytest.skip("its samples are no NIfTI files")
+    files[0].write_bytes(b"no image")
+    result = ingest(sample, tmp_path / "out")
+    [finding] = result.refused
+    assert (result.cases, finding.code, finding.severity) == (2, "UNDECODABLE", "error")
+    assert str(tmp_path) not in finding.message
+    assert "\n" not in finding.message
 
 
 def test_an_ingested_sample_opens_and_has_no_errors(

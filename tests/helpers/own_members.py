@@ -43,6 +43,18 @@ class BreaksAtThirdStep(Segmentation):
         return super().loss(output, batch) * (torch.nan if self.asked >= 3 else 1.0)
 
 
+class BreaksItsGradient(Segmentation):
+    """A segmentation whose loss is fine and whose gradient is NaN from its third step on."""
+
+    kind = "breaks-gradient"
+    asked = 0
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        self.asked += 1
+        loss = super().loss(output, batch)
+        return loss + (loss - loss).sqrt() if self.asked >= 3 else loss
+
+
 class TwoLevels(Backbone):
     """The least that a backbone can be."""
 

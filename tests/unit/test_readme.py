@@ -15,6 +15,7 @@ from torch.optim import AdamW
 
 from medmtl.data.columns import Column
 from medmtl.losses import dice_cross_entropy
+from medmtl.report.remedies import REMEDIES
 from medmtl.tasks import TASKS, build_network, build_task, task_losses
 from medmtl.types import Batch
 from medmtl.weighting import WEIGHTINGS, build_weighting
@@ -141,13 +142,17 @@ def test_notebooks_are_committed_without_outputs() -> None:
         assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code), notebook.name
 
 
-def test_every_finding_code_that_the_code_gives_is_documented() -> None:
-    page = (ROOT / "docs" / "reference" / "findings.md").read_text(encoding="utf-8")
-    documented = set(re.findall(r"^\| `([A-Z_]+)` \|", page, flags=re.MULTILINE))
+def test_every_finding_code_that_the_code_gives_has_a_remedy_and_a_page() -> None:
     given = {
         code
         for source in (ROOT / "medmtl").rglob("*.py")
-        for code in re.findall(r'(?:CaseError|Finding)\(\s*"([A-Z_]+)"', source.read_text(encoding="utf-8"))
+        for code in re.findall(r'(?:CaseError|Finding|Kind|problems\.add)\(\s*"([A-Z_]+)"', source.read_text(encoding="utf-8"))
     }
     assert given
-    assert given <= documented
+    assert given <= set(REMEDIES)
+    pages = {page.stem: page for page in (ROOT / "docs" / "reference" / "findings").glob("*.md")}
+    assert set(pages) == set(REMEDIES)
+    for code, page in pages.items():
+        text = page.read_text(encoding="utf-8")
+        assert text.startswith(f"# `{code}`\n")
+        assert "\n## What to do\n" in text, code

@@ -21,7 +21,8 @@ from medmtl.data.cells import parse_class, parse_number
 from medmtl.data.columns import Cycle, Schema
 from medmtl.data.formats.base import FORMATS, DatasetFormat, LoadedCase, RawCase
 from medmtl.data.formats.cardiac import GROUPS, cardiac_columns
-from medmtl.data.nifti import Geometry, Volume, frames_first, read_volume
+from medmtl.data.formats.volumes import same_grid, without_folder
+from medmtl.data.nifti import Volume, frames_first, read_volume
 from medmtl.types import UNLABELLED, CaseError, Finding
 
 CITATION = (
@@ -104,12 +105,11 @@ def _load(folder: Path, split: str) -> LoadedCase:
     masks = [
         _read(file) if (file := _frame_file(folder, frame, "_gt")).is_file() else None for frame in phases
     ]
-    _check_same_grid(folder, "ED and ES", pair[1].geometry, pair[0].geometry, "MIXED_GRID")
-    for image, mask in zip(pair, masks, strict=True):
+    same_grid(f"{folder.name}, ES", pair[1], pair[0], "MIXED_GRID")
+    for frame, image, mask in zip(phases, pair, masks, strict=True):
         if mask is not None:
-            _check_same_grid(
-                folder, "mask and image", mask.geometry, image.geometry, "LABEL_GEOMETRY_MISMATCH"
-            )
+            name = _frame_file(folder, frame, "_gt").name
+            same_grid(name, mask, image, "LABEL_GEOMETRY_MISMATCH")
     cine, findings = _whole_cine(folder, phases, pair)
     if cine is None:
         phases, image = (0, 1), _stacked(pair)
@@ -140,7 +140,7 @@ def _whole_cine(
     try:
         cine = _read(path)
     except CaseError as error:
-        return pair_only(error.code, f"cannot be used ({_without_folder(str(error), folder)})")
+        return pair_only(error.code, f"cannot be used ({without_folder(str(error), folder)})")
     if difference := cine.geometry.differs_from(pair[0].geometry):
         return pair_only("MIXED_GRID", f"has {difference} of the frame files")
     frames = frames_first(cine.array)
@@ -213,21 +213,7 @@ def _read(path: Path) -> Volume:
     try:
         return read_volume(path, spacing_from_pixdim=True)
     except CaseError as error:
-        raise CaseError(error.code, _without_folder(str(error), path.parent)) from error
-
-
-def _without_folder(text: str, folder: Path) -> str:
-    return text.replace(f"{folder}/", "").replace(f"{folder}\\", "")
-
-
-def _check_same_grid(folder: Path, what: str, geometry: Geometry, reference: Geometry, code: str) -> None:
-    frames = (
-        ""
-        if geometry.frames == reference.frames
-        else f"{geometry.frames} frames instead of {reference.frames}"
-    )
-    if difference := geometry.differs_from(reference) or frames:
-        raise CaseError(code, f"{folder.name}: {what} do not lie on one grid: {difference}")
+        raise CaseError(error.code, without_folder(str(error), path.parent)) from error
 
 
 def _stacked(pair: list[Volume]) -> Volume:

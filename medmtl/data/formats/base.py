@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from medmtl.data.columns import Schema
 from medmtl.data.nifti import Volume
 from medmtl.data.splits import DEFAULT_FRACTIONS
 from medmtl.registry import Registry
-from medmtl.types import Finding
+from medmtl.types import DatasetError, Finding
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,21 @@ class RawCase:
     load: Callable[[], LoadedCase]
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a format found in its sources.
+
+    Attributes:
+        schema: what the columns of the dataset will mean.
+        cases: in the order of their names, voxels not read yet.
+        findings: about what belongs to no case, such as files that were left out.
+    """
+
+    schema: Schema
+    cases: tuple[RawCase, ...]
+    findings: tuple[Finding, ...] = ()
+
+
 class DatasetFormat(ABC):
     """A layout of files that ingest turns into a dataset folder.
 
@@ -62,11 +77,15 @@ class DatasetFormat(ABC):
         looks_for: what ``recognizes`` looks for, as the end of the sentence "looked for ...".
         fractions: how patients are split where the source and the user say nothing.
         stratify_by: category column whose classes get a proportional share of each split.
+        rank: how much its layout says: 3 for one data set's own names, 2 for a general layout with a file
+            that describes it, 1 for a table, 0 for files of one kind in any folder. Where several formats
+            recognize a folder, the highest rank reads it.
     """
 
     looks_for: ClassVar[str]
     fractions: ClassVar[Mapping[str, float]] = DEFAULT_FRACTIONS
     stratify_by: ClassVar[str | None] = None
+    rank: ClassVar[int] = 3
 
     @abstractmethod
     def recognizes(self, path: Path) -> str | None:
@@ -83,6 +102,24 @@ class DatasetFormat(ABC):
         Raises:
             DatasetError: a file that all cases need is missing or cannot be read.
         """
+
+    def find(self, paths: Sequence[Path], *, strict: bool = False) -> Found:
+        """Schema and cases of one source or several; by default each is read by itself.
+
+        Args:
+            paths: the sources.
+            strict: refuse what could only be used after a correction.
+
+        Raises:
+            DatasetError: as `read`, or the sources' columns differ.
+        """
+        schemas = [self.schema(path) for path in paths]
+        for path, schema in zip(paths[1:], schemas[1:], strict=True):
+            if replace(schema, name=schemas[0].name) != schemas[0]:
+                raise DatasetError(
+                    f"{path}: has other columns than {paths[0]}; ingest them into a dataset each"
+                )
+        return Found(schemas[0], tuple(case for path in paths for case in self.read(path)))
 
 
 FORMATS: Registry[DatasetFormat] = Registry("dataset format", DatasetFormat)

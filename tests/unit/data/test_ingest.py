@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -249,3 +250,51 @@ def test_progress_counts_every_case(tmp_path: Path, acdc: Write) -> None:
 def test_a_format_of_somebody_else_is_named_by_module_and_class(tmp_path: Path, acdc: Write) -> None:
     result = ingest(acdc(tmp_path / "raw"), tmp_path / "out", format="medmtl.data.formats.acdc:ACDC")
     assert result.cases == 3
+
+
+# ---- several sources, and archives
+
+
+def zipped(folder: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder.parent).as_posix())
+    return path
+
+
+def test_several_folders_of_one_format_become_one_dataset(tmp_path: Path, acdc: Write) -> None:
+    sources = [acdc(tmp_path / "one", [1, 2]), acdc(tmp_path / "two", [3])]
+    assert ingest(sources, tmp_path / "out").cases == 3
+    assert ingest(acdc(tmp_path / "whole", [1, 2, 3]), tmp_path / "same").cases == 3
+    assert tree(tmp_path / "out") == tree(tmp_path / "same")
+
+
+def test_several_folders_with_other_columns_are_an_error(tmp_path: Path, acdc: Write, phantom: Write) -> None:
+    sources = [acdc(tmp_path / "one"), phantom(tmp_path / "two")]
+    with pytest.raises(
+        DatasetError, match=r"one is of the format acdc and .*two of phantom; ingest them apart"
+    ):
+        ingest(sources, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_is_read_like_the_folder_in_it(tmp_path: Path, acdc: Write) -> None:
+    source = acdc(tmp_path / "training", [1, 2])
+    made = ingest(zipped(source, tmp_path / "ACDC.zip"), tmp_path / "out")
+    assert made.recognized == "acdc, because of the patient folder patient001"
+    assert (made.cases, made.refused) == (2, [])
+    ingest(source, tmp_path / "same")
+    out, same = tree(tmp_path / "out"), tree(tmp_path / "same")
+    assert out.keys() == same.keys()
+    assert {name for name in out if out[name] != same[name]} <= {"findings.csv"}  # it names the inner folder
+
+
+def test_an_archive_of_nothing_known_or_of_nothing_is_an_error(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "notes.zip", "w") as archive:
+        archive.writestr("notes.txt", "nothing")
+    zipfile.ZipFile(tmp_path / "empty.zip", "w").close()
+    with pytest.raises(DatasetError, match=r"nothing in .*notes is of a known format"):
+        ingest(tmp_path / "notes.zip", tmp_path / "out")
+    with pytest.raises(DatasetError, match=r"empty\.zip: is an empty archive"):
+        ingest(tmp_path / "empty.zip", tmp_path / "out")
