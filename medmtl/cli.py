@@ -346,6 +346,25 @@ def train(
     _exit_with_list(list(refused.values()), "left out of training")
 
 
+@app.command("import")
+def import_model(
+    results: Annotated[
+        Path, typer.Argument(help="nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION of nnU-Net v2.")
+    ],
+    output: Output,
+    fold: Annotated[str, typer.Option(help="0 to 4, or all.")] = "0",
+    checkpoint: Annotated[str, typer.Option(help="final, best or latest.")] = "final",
+) -> None:
+    """Take over a network that nnU-Net trained, as a model folder.
+
+    [dim]medmtl import nnUNet_results/Dataset027_ACDC/nnUNetTrainer__nnUNetPlans__3d_fullres -o MODEL[/dim]
+    """
+    from medmtl import verbs
+
+    model = verbs.import_nnunet(results, output=output, fold=fold, checkpoint=checkpoint)
+    typer.echo(f"model ({', '.join(model.columns['anatomy'].labels)}) in {output}")
+
+
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Model folder, RUN folder, or a folder of predictions.")],
@@ -418,7 +437,73 @@ def predict(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="RUN, EVALUATION or PREDICTIONS folder.")]) -> None:
+def compare(
+    config: Annotated[Path, typer.Argument(help="Experiment config (YAML); its weighting is not looked at.")],
+    output: Output,
+    weightings: Annotated[
+        str,
+        typer.Option(help="Such as 'ew,uw,uw-so(temperature=5)', or all: every one that needs no extra."),
+    ],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value on top of the config.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each method.")] = 3,
+    split: Annotated[str, typer.Option(help="Cases to compare on: test or val.")] = "test",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="task=metric that delta-m is made of; task=none leaves the task out of it."),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Method that the others are tested against; ew by default.")
+    ] = None,
+    search_lr: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Try N learning rates and weight decays for each method."),
+    ] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N; the config's by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare task weightings with each other and with a network for each task alone.
+
+    Stopped at any time, the same call goes on where it was; more methods and seeds may be added to OUTPUT.
+
+    [dim]medmtl compare configs/acdc.yaml dataset=DATASET --weightings ew,uw,uw-so --seeds 3 -o OUT[/dim]
+
+    [dim]medmtl compare config.yaml --weightings "ew,uw-so(temperature=2),uw-so(temperature=20)" -o OUT[/dim]
+    """
+    from medmtl import verbs
+
+    with _progress() as progress:
+        found = verbs.compare(
+            config,
+            weightings=weightings,
+            output=output,
+            seeds=seeds,
+            overrides=overrides or (),
+            split=split,
+            metrics=metric or (),
+            reference=reference,
+            search_lr=search_lr,
+            device=device,
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=2))
+    else:
+        _print_comparison(found.summary)
+        typer.echo(f"\ntable: {found.folder / 'compare.csv'}; report: {found.folder / 'report.html'}")
+    if not as_json:
+        for name, why in found.failed.items():
+            typer.echo(f"not trained: {name}: {why}", err=True)
+    _exit_with_list([f"{name}: {why}" for name, why in found.refused.items()], "left out", quiet=as_json)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="RUN, EVALUATION, PREDICTIONS or comparison folder.")],
+) -> None:
     """Draw report.html again.
 
     [dim]medmtl report EVALUATION[/dim]
@@ -478,6 +563,19 @@ def _print_metrics(metrics: Any) -> None:
                 task, name, f"{entry['value']:.3g} {entry['unit']}".strip(), interval, str(entry["n"])
             )
     Console().print(table)
+
+
+def _print_comparison(summary: Any) -> None:
+    from rich.console import Console
+
+    from medmtl.report.comparison import console_table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    console.print(console_table(summary))
+    for note in summary["notes"]:
+        typer.echo(f"note: {note}")
 
 
 def _print_scan(found: Any) -> None:

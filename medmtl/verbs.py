@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from medmtl.config import ExperimentConfig, job_of, load_config, parse_config
+from medmtl.config import ExperimentConfig, job_of, load_config, parse_config, with_weightings
 from medmtl.data.dataset import Dataset, open_dataset
 from medmtl.data.export import export
 from medmtl.data.ingest import ingest
 from medmtl.engine import Run
 from medmtl.engine import train as run_training
 from medmtl.evaluation import Evaluation, evaluate_predictions
+from medmtl.evaluation.comparison import Comparison, design_comparison, parse_methods
+from medmtl.evaluation.comparison import compare as run_comparison
 from medmtl.files import is_free
 from medmtl.inference import Model, PredictionRun, find_cases, load_model, predict_cases
+from medmtl.inference.nnunet import read_nnunet
 from medmtl.report import build_report
 from medmtl.types import ConfigError, OutputError
 
@@ -29,10 +33,12 @@ Progress = Callable[[str, int, int], None]
 __all__ = [
     "Demo",
     "build_report",
+    "compare",
     "demo",
     "demo_config",
     "evaluate",
     "export",
+    "import_nnunet",
     "ingest",
     "load_model",
     "predict",
@@ -68,13 +74,17 @@ def train(
         OutputError: the output folder holds something else.
     """
     parsed = config if isinstance(config, ExperimentConfig) else load_config(config, overrides)
-    wanted = dataset if dataset is not None else parsed.dataset
+    opened = _opened(parsed, dataset)
+    return run_training(job_of(parsed, opened, Path(output), device=device), resume=resume, progress=progress)
+
+
+def _opened(config: ExperimentConfig, dataset: Dataset | Path | str | None) -> Dataset:
+    """The dataset that was given, or that the config names, with the config's fold held out."""
+    wanted = dataset if dataset is not None else config.dataset
     if wanted is None:
         raise ConfigError("no dataset: name it in the config or on the command line (dataset=FOLDER)")
     opened = wanted if isinstance(wanted, Dataset) else open_dataset(wanted)
-    if parsed.fold is not None:
-        opened = opened.with_fold(parsed.fold, parsed.folds)
-    return run_training(job_of(parsed, opened, Path(output), device=device), resume=resume, progress=progress)
+    return opened if config.fold is None else opened.with_fold(config.fold, config.folds)
 
 
 def train_folds(
@@ -119,6 +129,23 @@ def _of_fold(progress: Progress | None, fold: int) -> Progress | None:
         progress(f"{what} fold {fold}", done, total)
 
     return call
+
+
+def import_nnunet(
+    results: Path | str, *, output: Path | str, fold: int | str = 0, checkpoint: str = "final"
+) -> Model:
+    """Take over a network that nnU-Net v2 trained, as a model folder; see `medmtl.inference.nnunet`.
+
+    Raises:
+        ConfigError: it is none that medmtl can continue.
+        OutputError: the output folder is not empty.
+    """
+    folder = Path(output)
+    if not is_free(folder):
+        raise OutputError(f"{folder}: is not empty; choose another folder with -o")
+    model = read_nnunet(results, fold=fold, checkpoint=checkpoint)
+    model.save(folder)
+    return model
 
 
 def predict(
@@ -203,6 +230,60 @@ def evaluate(
         predictions, opened, folder, split=split, run=run, seed=seed, progress=_named(progress, "evaluate")
     )
     build_report(folder, dataset=opened)
+    return found
+
+
+def compare(
+    config: Path | str | ExperimentConfig,
+    dataset: Dataset | Path | str | None = None,
+    *,
+    weightings: str | Sequence[str | Mapping[str, Any]],
+    output: Path | str,
+    seeds: int = 3,
+    overrides: Sequence[str] = (),
+    split: str = "test",
+    metrics: Sequence[str] | Mapping[str, str] = (),
+    reference: str | None = None,
+    search_lr: int = 0,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Train a network per task and one per weighting, over seeds, and say what the weightings gain.
+
+    Args:
+        config: YAML file, or a config that is already parsed; its weighting is not looked at.
+        dataset: dataset, its folder, or None for the one that the config names.
+        weightings: such as ``ew,uw,uw-so(temperature=5)``, or ``all``; or names and mappings one by one.
+        output: folder to make, or to continue; methods and seeds may be added to what it holds.
+        seeds: trainings of each method, with the config's seed and those after it.
+        overrides: ``key=value`` on top of the config file.
+        split: cases to compare on, ``test`` or ``val``.
+        metrics: ``task=metric`` where delta-m is not to be made of the task's usual metric.
+        reference: method that the others are tested against; ``ew`` by default.
+        search_lr: learning rates and weight decays to try per method; 0 takes the config's.
+        device: ``auto``, ``cpu`` or ``cuda``; the config's by default.
+        progress: called as work goes on.
+
+    Raises:
+        ConfigError: what cannot be compared; nothing was written.
+        DatasetError: the dataset contradicts itself.
+        OutputError: the output folder holds something else.
+    """
+    parsed = config if isinstance(config, ExperimentConfig) else load_config(config, overrides)
+    opened = _opened(parsed, dataset)
+    methods = parse_methods(weightings, tuple(parsed.tasks), parsed.weighting)
+    configs = with_weightings(parsed, {method.name: method.section for method in methods})
+    design = design_comparison(
+        job_of(configs[0], opened, Path(output), device=device),
+        methods,
+        seeds=seeds,
+        split=split,
+        metrics=metrics,
+        reference=reference,
+        trials=search_lr,
+    )
+    found = run_comparison(design, Path(output), progress)
+    build_report(found.folder)
     return found
 
 

@@ -8,6 +8,7 @@ from medmtl.models.frames import extreme_frames
 from medmtl.models.heads import DenseHead, Head, SegmentationHead, TissueHead
 from medmtl.models.monai_networks import SegResNetBackbone, SwinUNETRBackbone
 from medmtl.models.network import MultiTaskNetwork
+from medmtl.models.nnunet import NNUNet
 from medmtl.models.unet import UNet
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FrameSummary",
     "Head",
     "MultiTaskNetwork",
+    "NNUNet",
     "Ring",
     "SegResNetBackbone",
     "SegmentationHead",

@@ -91,7 +91,8 @@ class Regression(Task):
         ]
         target = torch.stack(columns, dim=1)
         if self.options.loss == "gaussian":
-            return case_gaussian_nll(*output.split(len(self.targets), dim=1), target)
+            mean, log_variance = output.split(len(self.targets), dim=1)
+            return case_gaussian_nll(mean, log_variance, target)
         if self.options.loss == "l2":
             return case_squared_error(output, target)
         return case_smooth_l1(output, target, beta=0.0 if self.options.loss == "l1" else self.options.beta)
