@@ -49,8 +49,8 @@ def make(name: str, chosen: dict[str, Any], channels: int = 1, seed: int = 0) ->
 def shape_for(name: str) -> tuple[int, int, int]:
     """A small input; Swin UNETR halves five times.
 
-    SegResNet halves z too: of an axis of two voxels, bfloat16 convolutions of PyTorch 2.13 on a CPU read memory
-    that nobody wrote, and gives NaN now and then.
+    SegResNet halves z too: of an axis of two voxels, a strided bfloat16 convolution of PyTorch 2.13 on a CPU
+    reads memory that nobody wrote, and now and then that is NaN.
     """
     return {"swin_unetr": (32, 64, 32), "segresnet": (16, 16, 16)}.get(name, SHAPE)
 
