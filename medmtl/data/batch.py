@@ -1,4 +1,8 @@
-"""Prepared cases -> batches. A batch follows from (seed, step) alone, so a resumed run sees the same ones."""
+"""Prepared cases -> batches. A batch follows from (seed, step) alone, so a resumed run sees the same ones.
+
+A sample follows from the seed and its place in the endless row of samples, so several ranks that share a
+batch make the very samples that one would make alone.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ from medmtl.data.augment import (
 from medmtl.data.dataset import Column
 from medmtl.data.intensity import change_intensity
 from medmtl.data.prepare import PreparedCase
-from medmtl.types import NO_CLASS, Batch
+from medmtl.types import NO_CLASS, Batch, ConfigError
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Sample:
     labels: Mapping[str, Tensor]
     counts: Mapping[str, int]
     case: PreparedCase
+    seed: int = 0
 
 
 def choose_frames(case: PreparedCase, n_random: float, generator: Generator) -> list[int]:
@@ -114,6 +119,7 @@ def collate(samples: Sequence[Sample], columns: Mapping[str, Column]) -> Batch:
         targets=targets,
         counts=counts,
         case_ids=tuple(s.case.case_id for s in samples),
+        seeds=tuple(s.seed for s in samples),
     )
 
 
@@ -143,19 +149,36 @@ def _blank(sample: Sample, column: Column) -> Tensor:
     return torch.full(shape, math.nan, device=sample.image.device)
 
 
+def check_parts(batch_size: int, ranks: int) -> None:
+    """Refuse batches of which some rank would have nothing.
+
+    Raises:
+        ConfigError: so.
+    """
+    if batch_size < ranks:
+        raise ConfigError(
+            f"training.batch_size: the {batch_size} cases of a step cannot be dealt to {ranks} ranks; use a "
+            f"batch_size of {ranks} or more (and as many training cases), or fewer ranks"
+        )
+
+
 class TrainingBatches:
     """Endless source of training batches over prepared cases.
 
-    Every epoch is a fresh permutation of the cases; every draw comes from ``(seed, step)`` alone.
+    Every epoch is a fresh permutation of the cases; every draw comes from the seed and the sample's place.
 
     Args:
         cases: prepared cases, on the device where batches are wanted.
         columns: the label columns that tasks need.
         patch: ``(X, Y, Z)`` voxels.
-        batch_size: cases per batch.
+        batch_size: cases per batch, of all ranks together.
         random_frames: frames besides ED and ES per case, on average.
         augmentation: how samples are changed; None changes nothing.
         seed: run seed.
+        part: which of how many parts of each batch to make, such as ``(rank, ranks)``.
+
+    Raises:
+        ConfigError: there are more parts than cases in a batch.
     """
 
     def __init__(
@@ -168,6 +191,7 @@ class TrainingBatches:
         random_frames: float = 0,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.cases = list(cases)
         self.columns = columns
@@ -176,6 +200,8 @@ class TrainingBatches:
         self.random_frames = random_frames
         self.augmentation = augmentation or NONE
         self.seed = seed
+        self.part = part
+        check_parts(self.batch_size, part[1])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -183,10 +209,12 @@ class TrainingBatches:
         return max(1, round(len(self.cases) / self.batch_size))
 
     def batch(self, step: int) -> Batch:
-        """The batch of a global step, 0-based."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        chosen = [self.cases[i] for i in self._indices(step)]
-        return collate([self._sample(case, generator) for case in chosen], self.columns)
+        """The batch of a global step, 0-based, or this part of it."""
+        rank, ranks = self.part
+        own = range(rank * self.batch_size // ranks, (rank + 1) * self.batch_size // ranks)
+        cases = self._indices(step)
+        first = step * self.batch_size
+        return collate([self._sample(self.cases[cases[i]], first + i) for i in own], self.columns)
 
     def epoch(self, first_step: int, steps: int) -> Iterator[Batch]:
         """The batches of ``steps`` global steps from ``first_step`` on."""
@@ -204,6 +232,8 @@ class TrainingBatches:
         generator = torch.Generator().manual_seed(self.seed * 7_368_787 + epoch)
         return torch.randperm(len(self.cases), generator=generator).tolist()
 
-    def _sample(self, case: PreparedCase, generator: Generator) -> Sample:
+    def _sample(self, case: PreparedCase, place: int) -> Sample:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_000_007 + place)
+        seed = int(torch.randint(2**62, (), generator=generator))
         frames = choose_frames(case, self.random_frames, generator)
-        return sample_case(case, self.patch, frames, self.augmentation, generator)
+        return replace(sample_case(case, self.patch, frames, self.augmentation, generator), seed=seed)

@@ -7,8 +7,9 @@ several times the operation it wraps on every later step.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -18,6 +19,7 @@ from monai.transforms import Orientation, ResampleToMatch, Spacing
 from torch import Tensor
 
 from medmtl.data.nifti import Geometry, frames_first, read_volume
+from medmtl.data.normalize import Normalizations, of_channel, parse_normalization, plain_normalization
 from medmtl.types import UNLABELLED, CaseError
 
 ANISOTROPIC = 1.5
@@ -31,13 +33,37 @@ class Preparation:
     Attributes:
         spacing_mm: target voxel size, the two in-plane axes and the stack axis; None keeps the case's own.
         patch: ``(X, Y, Z)`` voxels that the network sees at once.
-        normalization: ``zscore`` (per case and channel over all frames, clipped at the 0.1 and 99.9
-            percentile) or ``none``.
+        normalization: of intensities, one entry per channel or a single one for all; see `Normalization`.
     """
 
     spacing_mm: tuple[float | None, float | None, float | None]
     patch: tuple[int, int, int]
-    normalization: str = "zscore"
+    normalization: Normalizations | str = "zscore"
+
+    @property
+    def normalizations(self) -> Normalizations:
+        """One entry per channel, or one for all."""
+        found = parse_normalization(self.normalization)
+        assert found is not None, "a preparation leaves nothing to the data"
+        return found
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain data for the model file."""
+        plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        plain["normalization"] = plain_normalization(self.normalizations)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    @classmethod
+    def from_plain(cls, found: Mapping[str, Any]) -> Preparation:
+        """What `as_plain` wrote.
+
+        Raises:
+            ConfigError: a normalization that is none.
+        """
+        known = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+        if not isinstance(known["normalization"], str):
+            known["normalization"] = parse_normalization(known["normalization"])
+        return cls(**known)
 
 
 @dataclass
@@ -163,22 +189,10 @@ def prepare_image(
         moved = to_grid(data.astype(np.float32), grid, preparation)
         affine, is_4d = np.asarray(moved.affine, dtype=np.float64), volume.array.ndim == 4
         step = step or volume.time_step_ms
-        channels.append(normalize(moved.as_tensor(), preparation.normalization))
+        change = of_channel(preparation.normalizations, len(channels))
+        channels.append(change(moved.as_tensor()))
     assert first is not None, "a case has at least one channel"
     return LoadedImage(torch.stack(channels, dim=1), affine, first, is_4d, step)
-
-
-def normalize(volume: Tensor, how: str) -> Tensor:
-    """Normalize one channel over all its frames together, so that motion keeps its contrast."""
-    if how == "none":
-        return volume
-    flat = volume.flatten()
-    step = max(1, flat.numel() // 1_000_000)
-    low, high = np.percentile(flat[::step].numpy(), (0.1, 99.9))
-    if low == high:  # its standard deviation would be rounding noise
-        return torch.zeros_like(volume)
-    clipped = volume.clamp(float(low), float(high))
-    return (clipped - clipped.mean()) / clipped.std().clamp_min(1e-6)
 
 
 def prepare_mask(path: Path, image: Geometry, labels: Mapping[str, int], preparation: Preparation) -> Tensor:

@@ -1,4 +1,4 @@
-"""The report of a RUN, EVALUATION or PREDICTIONS folder."""
+"""The report of a RUN, EVALUATION, PREDICTIONS or comparison folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def build_report(folder: Path, *, dataset: Dataset | Path | None = None) -> Path
     """Write `folder/report.html`, one self-contained file that opens anywhere without a network.
 
     Args:
-        folder: what `medmtl train`, `evaluate` or `predict` wrote. Sections appear where their
+        folder: what `medmtl train`, `evaluate`, `predict` or `compare` wrote. Sections appear where their
             files exist; the others say
             in one sentence why they do not.
         dataset: labelled cases that the predictions belong to; by default the folder that
@@ -34,6 +34,7 @@ def build_report(folder: Path, *, dataset: Dataset | Path | None = None) -> Path
     from medmtl.report.cases import cases_section
     from medmtl.report.cine import cine_section
     from medmtl.report.classification import classification_section
+    from medmtl.report.comparison import build_comparison_report, is_comparison
     from medmtl.report.header import build_header
     from medmtl.report.html import render
     from medmtl.report.material import gather
@@ -43,6 +44,8 @@ def build_report(folder: Path, *, dataset: Dataset | Path | None = None) -> Path
     from medmtl.report.training import training_section
     from medmtl.report.weights import weights_section
 
+    if is_comparison(Path(folder)):
+        return build_comparison_report(Path(folder))
     material = gather(Path(folder), dataset)
     ranking = rank(material)
     sections = [

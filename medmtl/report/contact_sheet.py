@@ -8,7 +8,7 @@ slice or phase in the wrong place shows as a step or a comb.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,9 @@ class Row:
     window: tuple[float, float] = (0.0, 1.0)
 
 
-def write_contact_sheet(path: Path, plans: Sequence[VolumePlan]) -> Path:
+def write_contact_sheet(
+    path: Path, plans: Sequence[VolumePlan], *, progress: Callable[[int, int], None] | None = None
+) -> Path:
     """Draws every volume's slices, and its middle slice over time, into one PNG.
 
     Volumes are loaded one after the other, so memory holds one at a time.
@@ -70,12 +72,18 @@ def write_contact_sheet(path: Path, plans: Sequence[VolumePlan]) -> Path:
     Args:
         path: file to write; an earlier contact sheet there is replaced.
         plans: volumes of a scan, at most `MOST_VOLUMES` of which are drawn.
+        progress: called with the volumes drawn and to be drawn.
 
     Raises:
         OutputError: the file cannot be written, or is not ours to replace.
     """
     check_replaceable(path)
-    rows = [row for plan in plans[:MOST_VOLUMES] for row in rows_of(plan)]
+    drawn = plans[:MOST_VOLUMES]
+    rows: list[Row] = []
+    for done, plan in enumerate(drawn, start=1):
+        rows += rows_of(plan)
+        if progress is not None:
+            progress(done, len(drawn))
     left_out = len(plans) - MOST_VOLUMES
     figure = _figure(rows, f"{left_out} more volumes are not drawn" if left_out > 0 else "")
     _save(figure, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,8 +70,11 @@ def _moment(when: datetime) -> str:
 
 
 def _environment(material: Material) -> Mapping[str, str]:
-    """run/environment.json as flat names and values."""
-    places = [material.folder, *([material.run] if material.run is not None else [])]
+    return environment_of([material.folder, *([material.run] if material.run is not None else [])])
+
+
+def environment_of(places: Sequence[Path]) -> Mapping[str, str]:
+    """The first environment.json among folders, as flat names and values."""
     for place in places:
         if content := read_mapping(place / "environment.json"):
             return dict(_flat(content))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medmtl._version import __version__
 from medmtl.types import Finding
 
 if TYPE_CHECKING:
@@ -17,19 +20,67 @@ ALONE = "files that belong to no series"
 _DIGITS = 6
 
 
-def refused(scan: Scan) -> list[Finding]:
-    """The errors: why files, series or volumes cannot be used."""
-    return [finding for _, finding in all_findings(scan) if finding.severity == "error"]
+def look(
+    sources: Sequence[Path],
+    *,
+    strict: bool = False,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """What `as_dict` says of some sources; with a cache, what it said the last time if no file has changed.
+
+    Args:
+        sources: folders, files, archives.
+        strict: see ``medmtl.data.dicom.scan``.
+        cache: file that remembers headers and answers.
+        progress: told how many files were read, and found, so far.
+    """
+    from medmtl.data.dicom import scan
+    from medmtl.data.dicom.remembered import remembered_answer
+
+    def make() -> bytes:
+        return json.dumps(as_dict(scan(sources, strict=strict, cache=cache, progress=progress))).encode()
+
+    about = f"inspect {__version__} strict={strict}"
+    found: dict[str, Any] = json.loads(
+        make() if cache is None else remembered_answer(sources, cache, about, make)
+    )
+    return found
 
 
-def concluded(scan: Scan) -> Scan:
+def printable(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of ``medmtl inspect --json``: without the notes on files that are none of its series."""
+    return {"series": document["series"]}
+
+
+def all_findings(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Every finding of a document, with the number of the series that it is about."""
+    for number, series in enumerate(document["series"], start=1):
+        for finding in series["findings"]:
+            yield "" if is_alone(series) else str(number), finding
+    for finding in document["notes"]:
+        yield "", finding
+
+
+def is_alone(series: Mapping[str, Any]) -> bool:
+    """Whether an entry stands for files that belong to no series."""
+    return not series["series_uid"] and series["description"] == ALONE
+
+
+def is_refused(document: Mapping[str, Any]) -> bool:
+    """Whether a file, a series or a volume cannot be used."""
+    return any(finding["severity"] == "error" for _, finding in all_findings(document))
+
+
+def _concluded(scan: Scan) -> Scan:
     """The scan with what headers say of its values, and with ``NO_USABLE_SERIES`` where it gives nothing.
 
     The latter only where no other error says why.
     """
     made = [_with_values(series) for series in scan.series]
     findings = scan.findings
-    if not any(series.volumes for series in made) and not refused(scan):
+    errors = any(f.severity == "error" for f in (*findings, *(f for one in made for f in _findings_of(one))))
+    if not any(series.volumes for series in made) and not errors:
         files = sum(series.instances for series in made)
         what = f"{files} DICOM files, none of which is part of a volume" if files else "no DICOM image"
         findings = (*findings, Finding("NO_USABLE_SERIES", "error", f"found {what}"))
@@ -52,21 +103,24 @@ def _with_values(series: Series) -> Series:
 
 
 def as_dict(scan: Scan) -> dict[str, Any]:
-    """The document of ``medmtl inspect --json``.
+    """A scan as a document.
 
     Returns:
-        ``{"series": [...]}``, each with ``study_uid, series_uid, modality, description, instances, usable``,
-        ``volumes`` and ``findings``; a volume has ``shape``, ``spacing_mm``, ``affine`` (RAS+ mm), ``frames``
-        and ``time_ms``, one per frame (None where only their order is known). Files that belong to no series
-        and are refused are one more entry, without UIDs.
+        ``{"series": [...], "notes": [...]}``. Each series has ``study_uid, series_uid, modality, description,
+        instances, usable``, ``volumes`` and ``findings``; a volume has ``shape``, ``spacing_mm``, ``affine``
+        (RAS+ mm), ``frames`` and ``time_ms``, one per frame (None where only their order is known). Files
+        that belong to no series and are refused are one more entry, without UIDs; notes are findings on
+        other files.
     """
+    scan = _concluded(scan)
     series = [_series(entry) for entry in scan.series]
     files = [finding for finding in scan.findings if finding.severity != "info"]
+    notes = [finding for finding in scan.findings if finding.severity == "info"]
     if files:
         alone = {"study_uid": "", "series_uid": "", "modality": "", "description": ALONE}
         counts = {"instances": sum(bool(finding.where) for finding in files), "usable": 0, "volumes": []}
-        series.append({**alone, **counts, "findings": [_finding(f) for f in scan.findings]})
-    return {"series": series}
+        series.append({**alone, **counts, "findings": [_finding(finding) for finding in files]})
+    return {"series": series, "notes": [_finding(finding) for finding in notes]}
 
 
 def _series(series: Series) -> dict[str, Any]:
@@ -78,7 +132,7 @@ def _series(series: Series) -> dict[str, Any]:
         "instances": series.instances,
         "usable": series.usable,
         "volumes": [_volume(plan) for plan in series.volumes],
-        "findings": [_finding(finding) for finding in findings_of(series)],
+        "findings": [_finding(finding) for finding in _findings_of(series)],
     }
 
 
@@ -90,7 +144,7 @@ def _volume(plan: VolumePlan) -> dict[str, Any]:
         "affine": plan.affine.tolist(),
         "frames": plan.frames,
         "time_ms": [0.0],
-        "attributes": {name: plain(value) for name, value in plan.attributes.items()},
+        "attributes": {name: _plain(value) for name, value in plan.attributes.items()},
     }
     if plan.time is not None:
         document["time_ms"] = _numbers(plan.time.times_ms)
@@ -107,12 +161,12 @@ def _numbers(values: Iterable[float]) -> list[float | None]:
     return [float(value) if math.isfinite(value) else None for value in values]
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """A value that JSON has a word for."""
     if isinstance(value, (bool, int, float, str)) or value is None:
         return value
     if isinstance(value, (tuple, list)):
-        return [plain(part) for part in value]
+        return [_plain(part) for part in value]
     return str(value)
 
 
@@ -125,16 +179,7 @@ def _finding(finding: Finding) -> dict[str, str]:
     }
 
 
-def findings_of(series: Series) -> list[Finding]:
+def _findings_of(series: Series) -> list[Finding]:
     """A series' own findings and its volumes', each once."""
     found = [*series.findings, *(finding for plan in series.volumes for finding in plan.findings)]
     return list(dict.fromkeys(found))
-
-
-def all_findings(scan: Scan) -> Iterator[tuple[str, Finding]]:
-    """Every finding, with the series that it is about."""
-    for number, series in enumerate(scan.series, start=1):
-        for finding in findings_of(series):
-            yield str(number), finding
-    for finding in scan.findings:
-        yield "", finding

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from medmtl.data.dicom.tags import Tags
 
 WEIGHT_KG = (0.3, 500.0)
 HEIGHT_M = (0.2, 2.6)
 """Beyond these a number is in another unit (pounds cannot be told from kilograms, grams can)."""
-
-
-class Tags(Protocol):
-    """Anything that gives elements by keyword."""
-
-    def get(self, keyword: str) -> Any:
-        """Value of an element, or None."""
-        ...
 
 
 class BodyError(Exception):

@@ -1,7 +1,7 @@
 """Remembers the headers of a folder between scans, by the names, sizes and times of change of its files.
 
-One SQLite file in the user's cache folder, readable by the user only. It holds what ``Header`` keeps (no names, no
-PatientID) under digests of the folders' paths. Where anything is wrong with it, the files are read.
+One SQLite file in the user's cache folder, readable by the user only. It holds what ``Header`` keeps, which
+is no names and no PatientID, under digests of the folders' paths. Where it is wrong, the files are read.
 """
 
 from __future__ import annotations
@@ -83,19 +83,9 @@ class HeaderCache:
         Args:
             place: its path.
         """
-        if self._database is None:
-            return None
-        key = _key(place)
-        query = "SELECT record, used FROM records WHERE place = ?"
-        row = self._guarded(lambda database: database.execute(query, (key,)).fetchone())
-        if row is None:
-            return None
-        if time() - row[1] > _DAY:
-            self._guarded(
-                lambda d: d.execute("UPDATE records SET used = ? WHERE place = ?", (int(time()), key))
-            )
+        data = self.get_bytes(key_of_place(place))
         try:
-            return Record(row[0])
+            return None if data is None else Record(data)
         except ValueError:
             return None
 
@@ -106,8 +96,24 @@ class HeaderCache:
             place: its path.
             record: see ``records.encode``.
         """
-        if len(record) <= self._largest:
-            row = (_key(place), int(time()), len(record), record)
+        self.put_bytes(key_of_place(place), record)
+
+    def get_bytes(self, key: bytes) -> bytes | None:
+        """What was put under a key."""
+        query = "SELECT record, used FROM records WHERE place = ?"
+        row = self._guarded(lambda database: database.execute(query, (key,)).fetchone())
+        if row is None:
+            return None
+        if time() - row[1] > _DAY:
+            self._guarded(
+                lambda d: d.execute("UPDATE records SET used = ? WHERE place = ?", (int(time()), key))
+            )
+        return row[0] if isinstance(row[0], bytes) else None
+
+    def put_bytes(self, key: bytes, data: bytes) -> None:
+        """Remember some bytes under a key."""
+        if len(data) <= self._largest:
+            row = (key, int(time()), len(data), data)
             insert = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)"
             self._guarded(lambda database: database.execute(insert, row))
             self._grown = True
@@ -118,7 +124,8 @@ class HeaderCache:
             return None
         try:
             return action(self._database)
-        except sqlite3.OperationalError:  # another process is writing, or the disk is full
+        except sqlite3.OperationalError:  # another process is writing, or the disk is full: not now, then
+            self._close()
             return None
         except sqlite3.DatabaseError:
             self._forget()
@@ -163,6 +170,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _key(place: str) -> bytes:
+def key_of_place(place: str) -> bytes:
+    """Key of a folder's or archive's record."""
     path = str(Path(place).absolute())
     return blake2b(TABLE + path.encode("utf-8", "surrogateescape"), digest_size=16).digest()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from struct import unpack
 
+from medmtl.data.dicom.kinds import is_image_class
 from medmtl.data.dicom.model import Instance, PixelData, Source
 from medmtl.data.dicom.syntaxes import UNCOMPRESSED
 from medmtl.types import Finding
@@ -27,10 +28,12 @@ def fault_of_pixels(instance: Instance, size: int, *, cut: bool) -> Finding | No
     if pixels is None:
         if cut:
             message = f"{label} breaks off within its header, after {size:,} bytes; copy it anew"
-        elif header.get("Rows") is None or header.get("Columns") is None:
-            return None  # a report or a structure set, say
-        else:
+        elif header.get("Rows") is not None and header.get("Columns") is not None:
             message = f"{label} describes an image but holds no pixels; ask its sender for the whole file"
+        elif is_image_class(header.get("SOPClassUID") or ""):
+            message = f"{label} is of an image class but ends before its pixels; copy it anew"
+        else:
+            return None  # a report or a structure set, say
         return Finding("TRUNCATED", "error", message, label)
     there = max(0, size - pixels.offset)
     if pixels.length is None:
@@ -74,4 +77,4 @@ def _has_all_fragments(source: Source, pixels: PixelData, size: int) -> bool:
         if head[:4] != _ITEM:
             return False
         position += 8 + length
-    return False
+    return position == size  # all there but the delimiter, which some leave out

@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medmtl.data.dicom.clock import DAY, seconds_of, seconds_of_date_time, seconds_of_time
 from medmtl.data.dicom.nuclides import half_life_problem
+from medmtl.data.dicom.tags import Tags
 
 DOSE_BQ = (1e6, 2e10)
 """Beyond these a dose is in another unit (MBq, mCi), or is none."""
@@ -36,14 +37,6 @@ DATE_NEEDED_HALF_LIFE_S = 12 * 3600.0
 
 SAME_MOMENT_S = 1.0
 """Times are often rounded to seconds."""
-
-
-class Tags(Protocol):
-    """Anything that gives elements by keyword."""
-
-    def get(self, keyword: str) -> Any:
-        """Value of an element, or None."""
-        ...
 
 
 class DecayError(Exception):

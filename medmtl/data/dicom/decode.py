@@ -6,12 +6,14 @@ Source: DICOM PS3.5 sections 6.1 (character sets) and 6.2 (value representations
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from struct import unpack
+from threading import RLock
 from typing import Any, Final, NamedTuple
 
 from medmtl.data.dicom.elements import ELEMENTS
@@ -31,6 +33,7 @@ _SIZES = {"H": 2, "h": 2, "L": 4, "l": 4, "Q": 8, "q": 8, "f": 4, "d": 8}
 _WHOLE = frozenset({"US", "SS", "US|SS", "UL", "SL", "UV", "SV", "IS", "AT"})
 _PADDING = " \t\r\n\f\v\0\x1c\x1d\x1e\x1f\x85\xa0"
 _LARGEST = 2**63
+_QUIET = RLock()  # filters of warnings, and loggers, belong to all threads
 
 
 class Context(NamedTuple):
@@ -73,6 +76,8 @@ def decode(keyword: str, vr: str, raw: bytes, context: Context) -> Any:
 def settle(keyword: str, values: Sequence[Any]) -> Any:
     """Values of an element as ``Header.get`` promises them: of the right type, and as many as due."""
     _, vr, count = ELEMENTS[keyword]
+    if vr == "SQ":
+        return UNDECODABLE  # items are no values
     if vr in BINARY:
         return values[0] if isinstance(values[0], bytes) else UNDECODABLE
     if vr in TEXT:
@@ -159,10 +164,16 @@ def _text(vr: str, raw: bytes, charset: bytes) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Pydicom's complaints about a file's values are our findings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """No word from pydicom: its complaints are our findings, and quote values, names too, in the log."""
+    log = logging.getLogger("pydicom")
+    with _QUIET:
+        was, log.disabled = log.disabled, True
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            log.disabled = was
 
 
 @lru_cache(maxsize=64)

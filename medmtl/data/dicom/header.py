@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medmtl.data.dicom.decode import UNDECODABLE, Context, decode
 from medmtl.data.dicom.elements import ELEMENTS, MOSAIC_ONLY
-from medmtl.data.dicom.walk import PATIENT, Found, Items, Odd, StrangeError, walk_items
+from medmtl.data.dicom.walk import Found, Items, Odd, walk_items
+from medmtl.data.dicom.wanted import PATIENT, StrangeError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -59,6 +59,12 @@ class Kind(NamedTuple):
     message: str
 
 
+def is_image_class(uid: str) -> bool:
+    """Whether a SOP class is one of images: of its objects, one without pixels has lost them."""
+    others = (*SEGMENTATIONS, STRUCTURES, *_OTHER_OBJECTS)
+    return uid.startswith(STORAGE) and not uid.startswith(others)
+
+
 def other_kinds(instances: Sequence[Instance]) -> list[Kind | None]:
     """What each file is that is no part of any volume by its nature; None for an image."""
     columns = columns_of([instance.header for instance in instances])
@@ -94,7 +100,8 @@ def _other_kind(instance: Instance) -> Kind | None:
         return Kind("NOT_AN_IMAGE", "contours (RTSTRUCT): read as labels of the image that they belong to")
     what = next((name for start, name in _OTHER_OBJECTS.items() if uid.startswith(start)), None)
     what = what or _OTHER_MODALITIES.get(modality)
-    if what is not None or (instance.pixels is None and get("Rows") is None):
+    empty = instance.pixels is None and get("Rows") is None and not is_image_class(uid)
+    if what is not None or empty:
         return Kind("NOT_AN_IMAGE", f"{what or 'an object without pixels'}: no image")
     image_type = get("ImageType") or ()
     if "LOCALIZER" in image_type or "SCOUT" in image_type:

@@ -48,7 +48,9 @@ class MedmtlReader(ImageReader):  # type: ignore[misc, unused-ignore]
         ``LoadImaged(keys="image", reader=MedmtlReader)``, then any of MONAI's transforms.
     """
 
-    def __init__(self, *, volume: str | Choose | None = None, suv: SuvKind | None = "bw", strict: bool = False) -> None:
+    def __init__(
+        self, *, volume: str | Choose | None = None, suv: SuvKind | None = "bw", strict: bool = False
+    ) -> None:
         self.volume = volume
         self.suv = suv
         self.strict = strict

@@ -9,7 +9,8 @@ from medmtl.data.dicom.files import FileSource, InflatedSource, InflationError, 
 from medmtl.data.dicom.model import Instance, Source
 from medmtl.data.dicom.plain import BLOCK, Meta, Read, file_meta, looks_like_a_data_set, walk_file
 from medmtl.data.dicom.syntaxes import DEFLATED, EXPLICIT
-from medmtl.data.dicom.walk import StrangeError
+from medmtl.data.dicom.template import Templates
+from medmtl.data.dicom.wanted import StrangeError
 
 _PREAMBLE = 132
 _SURE_SIGNS = (
@@ -44,11 +45,12 @@ class Opened(NamedTuple):
     cut: bool
 
 
-def open_source(source: Source) -> Opened:
+def open_source(source: Source, templates: Templates | None = None) -> Opened:
     """Read a file's header, the fast way where that is possible, and the sure way where not.
 
     Args:
         source: its bytes.
+        templates: what was learned of files like it; learns.
 
     Raises:
         NotDicomError: this is no DICOM file.
@@ -57,21 +59,25 @@ def open_source(source: Source) -> Opened:
     """
     if isinstance(source, FileSource):
         with source.opened() as file:
-            return _open(source, file.read, file.size)
-    return _open(source, source.read, source.size())
+            return _open(source, file.read, file.size, templates)
+    return _open(source, source.read, source.size(), templates)
 
 
-def _open(source: Source, read: Read, size: int) -> Opened:
+def _open(source: Source, read: Read, size: int, templates: Templates | None) -> Opened:
     first = read(0, BLOCK)
     start = _PREAMBLE if first[128:132] == b"DICM" else 0
     if not start and not looks_like_a_data_set(first[:8]):
         raise NotDicomError
+    if templates is not None and start and (plain := templates.read(read, first)) is not None:
+        return Opened(Instance(source, plain.header, plain.transfer_syntax, plain.pixels), size, plain.cut)
     try:
         meta = file_meta(first, start)
         if meta.syntax == DEFLATED:
             return _open_inflated(source, first, meta)
-        header, syntax, pixels, cut = walk_file(read, size, first, meta)
-        opened = Opened(Instance(source, header, syntax, pixels), size, cut)
+        plain = walk_file(read, size, first, meta)
+        opened = Opened(Instance(source, plain.header, plain.transfer_syntax, plain.pixels), size, plain.cut)
+        if templates is not None and start:
+            templates.learn(read, plain, meta.end)
     except StrangeError:
         slow = read_slowly(SeekableSource(read, size))
         if slow is None:

@@ -83,14 +83,13 @@ def in_phases(table: Table, of_plane: NDArray[np.int64], *, strict: bool = False
     if survey.partial is not None and not strict:
         return survey.partial
     found = (
-        f"{counts.min()} to {counts.max()} images"
+        f"{counts.min()} to {counts.max()} images each"
         if np.ptp(counts)
-        else f"{counts[0]} images, of other phases,"
+        else f"{counts[0]} images each, of other phases"
     )
     raise CaseError(
         "INCOMPLETE_GRID",
-        f"{len(counts)} slices have {found} images each, so slices x phases are not complete; "
-        "find the missing files",
+        f"{len(counts)} slices have {found}, so slices x phases are not complete; find the missing files",
     )
 
 

@@ -14,18 +14,8 @@ from medmtl.data.dicom.elements import PIXEL_TAGS
 from medmtl.data.dicom.header import Header, plain_bytes
 from medmtl.data.dicom.model import PixelData
 from medmtl.data.dicom.syntaxes import EXPLICIT, IMPLICIT, ODD
-from medmtl.data.dicom.walk import (
-    DELIMITER,
-    LONG_VRS,
-    PIXELS,
-    SHORT,
-    UNDEFINED,
-    VRS,
-    Found,
-    StrangeError,
-    walk,
-    wanted_at_top,
-)
+from medmtl.data.dicom.walk import DELIMITER, PIXELS, SHORT, UNDEFINED, Found, walk
+from medmtl.data.dicom.wanted import LONG_VRS, VRS, Blocks, StrangeError, wanted_at_top
 
 BLOCK = 16 * 1024
 """Bytes that are read of a file at first; most headers are shorter."""
@@ -138,11 +128,11 @@ def _walk_all(
     read: Read, size: int, buffer: bytes, position: int, implicit: bool, found: Found
 ) -> tuple[PixelData | None, bool]:
     """Walk a data set to its pixels or its end, reading on as needed: its pixels, and whether it is cut."""
-    base, block, wanted = 0, BLOCK, wanted_at_top()
+    base, block, wanted, blocks = 0, BLOCK, wanted_at_top(), Blocks()
     while True:
-        position, why = walk(buffer, position, len(buffer), implicit, found, wanted)
+        position, why = walk(buffer, position, len(buffer), implicit, found, wanted, blocks)
         if why == PIXELS:
-            return _pixels(buffer, base, position, implicit), False
+            return pixels_at(buffer, base, position, implicit), False
         if why == DELIMITER:
             raise StrangeError  # the end of an item outside of any sequence
         at = base + position
@@ -158,7 +148,8 @@ def _walk_all(
             return None, True
 
 
-def _pixels(buffer: bytes, base: int, position: int, implicit: bool) -> PixelData:
+def pixels_at(buffer: bytes, base: int, position: int, implicit: bool) -> PixelData:
+    """Where the pixels are whose element starts at ``position`` of a buffer that starts at ``base``."""
     group, element, vr, length = _head(buffer, position)
     value = position + 8
     if implicit:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby, islice, repeat
+from time import perf_counter, thread_time
 
 from medmtl.data.dicom.checks import fault_of_pixels
 from medmtl.data.dicom.dicomdir import is_directory
@@ -11,16 +13,24 @@ from medmtl.data.dicom.header import Header, undecodable_in
 from medmtl.data.dicom.model import Instance, Source
 from medmtl.data.dicom.opened import NotDicomError, UnreadableError, open_source
 from medmtl.data.dicom.outcome import Outcome
+from medmtl.data.dicom.template import Templates
 from medmtl.types import Finding
 
 _CALLED_DICOM = (".dcm", ".dicom", ".ima")
+_TRIED, _THREADS, _SLOW_S = 16, 8, 0.002
+"""Files that are read one by one at first; threads for the rest, where each took longer to arrive."""
 
 
-def read_source(source: Source) -> Outcome:
-    """Header of one file, and what is wrong with it."""
+def read_source(source: Source, templates: Templates | None = None) -> Outcome:
+    """Header of one file, and what is wrong with it.
+
+    Args:
+        source: its bytes.
+        templates: what was learned of files like it.
+    """
     label = source.label
     try:
-        instance, size, cut = open_source(source)
+        instance, size, cut = open_source(source, templates)
     except NotDicomError:
         finding = _not_dicom(source)
         return Outcome(finding=finding, foreign=finding is None)
@@ -55,6 +65,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._first: dict[object, Header] = {}
+        self._templates = Templates()
 
     def read(self, sources: Iterable[Source], tick: Callable[[], None]) -> list[Outcome]:
         """What comes of files.
@@ -64,8 +75,7 @@ class Reader:
             tick: called after each.
         """
         outcomes = []
-        for source in sources:
-            outcome = read_source(source)
+        for outcome in _read_all(iter(sources), self._templates):
             if outcome.instance is not None:
                 outcome = outcome._replace(instance=self._sharing(outcome.instance))
             outcomes.append(outcome)
@@ -79,6 +89,23 @@ class Reader:
         if first is header:
             return instance
         return Instance(instance.source, header.upon(first), instance.transfer_syntax, instance.pixels)
+
+
+def _read_all(sources: Iterator[Source], templates: Templates) -> Iterator[Outcome]:
+    """What comes of files, in their order; several at once where a disk or network takes most of the time.
+
+    Python walks one header at a time, so threads only help to wait.
+    """
+    began, worked, files = perf_counter(), thread_time(), 0
+    for source in islice(sources, _TRIED):
+        yield read_source(source, templates)
+        files += 1
+    waited = (perf_counter() - began) - (thread_time() - worked)
+    if files == _TRIED and waited > _SLOW_S * files:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            yield from pool.map(read_source, sources, repeat(templates))
+    else:
+        yield from map(read_source, sources, repeat(templates))
 
 
 def _with_wrong(outcomes: list[Outcome]) -> list[Outcome]:

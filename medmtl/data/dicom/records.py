@@ -156,7 +156,8 @@ class Record:
         keys, uids, shared, self._data = sections[len(_COLUMNS) :]
         self.whole = bytes.fromhex(index["whole"])
         self._keys = bytes(keys)
-        self._uids = bytes(uids).decode().split("\n")
+        files = index["files"]
+        self._uids = bytes(uids).decode().split("\n") if files else []
         self._syntaxes = index["syntaxes"]
         self._rare: dict[int, dict[str, Any]] = {int(n): rare for n, rare in index["rare"].items()}
         self._shared: list[tuple[dict[str, Stored], Context]] = []
@@ -165,8 +166,14 @@ class Record:
             context = Context(bool(implicit), bytes.fromhex(charset), bool(signed))
             self._shared.append((from_bytes(shared[start : start + length]), context))
             start += length
-        files = len(self._uids)
-        if [len(column) for column in columns] != [files] * 5 + [files + 1] or position != len(data):
+        inside = (
+            [len(column) for column in columns] == [files] * (len(columns) - 1) + [files + 1]
+            and (len(self._uids), len(self._keys), position) == (files, files * _KEY, len(data))
+            and all(-1 <= number < len(self._shared) for number in self._common)
+            and all(-1 <= number < len(self._syntaxes) for number in self._syntax)
+            and self._own[-1] == len(self._data)
+        )
+        if not inside:
             raise ValueError("not a record")
 
     def keys(self) -> dict[bytes, int]:

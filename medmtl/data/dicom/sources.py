@@ -45,15 +45,20 @@ class Batch:
 class Search:
     """Everything below some paths that may be DICOM; iterate it once.
 
+    Args:
+        paths: what the user named.
+        inside: open archives and DICOMDIRs; otherwise they are files like others.
+
     Attributes:
         findings: about what could not be looked into; complete after the iteration.
         expected: files found so far, those of the current folder included.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], *, inside: bool = True) -> None:
         self.findings: list[Finding] = []
         self.expected = 0
         self._paths = paths
+        self._inside = inside
         self._seen: set[tuple[int, int]] = set()
 
     def __iter__(self) -> Iterator[Source]:
@@ -68,7 +73,7 @@ class Search:
                 yield from self._folder(str(path), prefix)
             elif path.name.upper() == "DICOMDIR":
                 yield from self._folder(str(path.parent), prefix)
-            elif kind_of_archive(path) is not None:
+            elif self._inside and kind_of_archive(path) is not None:
                 yield from self._archive(str(path), prefix + path.name)
             else:
                 yield self._batch(str(path), [path.name], [FileSource(str(path), prefix + path.name)])
@@ -96,7 +101,7 @@ class Search:
 
     def _files(self, folder: str, label: str, names: list[str]) -> Iterator[Batch]:
         start = os.path.join(folder, "")  # noqa: PTH118
-        archives = [name for name in names if has_archive_name(name) and kind_of_archive(Path(start + name))]
+        archives = [name for name in names if self._inside and self._is_archive(start, name)]
         plain = [name for name in names if name not in archives] if archives else names
         for first in range(0, len(plain), BATCH):
             some = plain[first : first + BATCH]
@@ -104,10 +109,14 @@ class Search:
             sources = [FileSource(start + name, label + printable(name)) for name in some]
             yield self._batch(place, some, sources)
         for name in plain:
-            if name.upper() == "DICOMDIR":
+            if self._inside and name.upper() == "DICOMDIR":
                 self.findings += broken_references(FileSource(start + name, label + name), Path(folder))
         for name in archives:
             yield from self._archive(start + name, label + printable(name))
+
+    @staticmethod
+    def _is_archive(start: str, name: str) -> bool:
+        return has_archive_name(name) and kind_of_archive(Path(start + name)) is not None
 
     def _archive(self, path: str, label: str) -> Iterator[Batch]:
         try:

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medmtl.data.dicom.body import BodyError, size_of
 from medmtl.data.dicom.decay import DecayError, decayed_dose
+from medmtl.data.dicom.tags import Tags
 from medmtl.types import Finding
 
 SuvKind = Literal["bw", "lbm", "lbm-james", "bsa"]
@@ -36,14 +37,6 @@ UNITS: dict[SuvKind, str] = {
 """Names of the kinds as units: g/mL, and cm2/mL for bsa."""
 
 _KINDS = {unit: kind for kind, unit in UNITS.items()}
-
-
-class Tags(Protocol):
-    """Anything that gives elements by keyword: a plane, a header."""
-
-    def get(self, keyword: str) -> Any:
-        """Value of an element, or None."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,47 +9,27 @@ Source: DICOM PS3.5 section 7 (data set structure).
 
 from __future__ import annotations
 
-from functools import cache
 from struct import Struct
 from struct import error as StructError
 from typing import NamedTuple
 
-from medmtl.data.dicom.elements import ELEMENTS, PATIENT_TAGS, PIXEL_TAGS, PRIVATE_BLOCKS, TAGS
+from medmtl.data.dicom.elements import ELEMENTS, PIXEL_TAGS, TAGS
+from medmtl.data.dicom.wanted import (
+    DELIMITERS,
+    ITEM,
+    ITEM_END,
+    LONG_VRS,
+    SEQUENCE_END,
+    SHORT_VRS,
+    Blocks,
+    StrangeError,
+    Wanted,
+    wanted_in_items,
+)
 
 UNDEFINED = 0xFFFFFFFF
 DEEPEST = 32
 """Sequences within sequences that are followed; real files have about five."""
-
-_SHORT_VRS = frozenset(
-    vr.encode()
-    for vr in [
-        "AE",
-        "AS",
-        "AT",
-        "CS",
-        "DA",
-        "DS",
-        "DT",
-        "FD",
-        "FL",
-        "IS",
-        "LO",
-        "LT",
-        "PN",
-        "SH",
-        "SL",
-        "SS",
-        "ST",
-        "TM",
-        "UI",
-        "UL",
-        "US",
-    ]
-)
-LONG_VRS = frozenset(
-    vr.encode() for vr in ["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"]
-)
-VRS = _SHORT_VRS | LONG_VRS
 
 _explicit_head = Struct("<I2sH").unpack_from
 _implicit_head = Struct("<II").unpack_from
@@ -57,10 +37,6 @@ _length_32 = Struct("<I").unpack_from
 
 END, SHORT, PIXELS, DELIMITER = "end", "short", "pixels", "delimiter"
 """Why a walk stopped: at the end it was given, where the buffer ended, at pixel data, at an item's end."""
-
-
-class StrangeError(Exception):
-    """Not plain grammar: pydicom has to read this."""
 
 
 class _ShortError(StrangeError):
@@ -84,62 +60,22 @@ class Items(NamedTuple):
 Found = dict[str, bytes | Odd | Items]
 """Stored values by keyword."""
 
-Wanted = dict[int, tuple[str, bytes]]
-"""Turned tag -> keyword and representation; the latter blank where the value is not simply copied."""
-
-
-def turned(tag: int) -> int:
-    """A tag as its four bytes in a file read as one little-endian number."""
-    return (tag & 0xFFFF) << 16 | tag >> 16
-
-
-_ITEM, _ITEM_END, _SEQUENCE_END = turned(0xFFFEE000), turned(0xFFFEE00D), turned(0xFFFEE0DD)
-_DELIMITERS = frozenset({_ITEM, _ITEM_END, _SEQUENCE_END})
 _PIXEL_KEYWORDS = frozenset(PIXEL_TAGS.values())
 _SEQUENCES = frozenset(tag for keyword, tag in TAGS.items() if ELEMENTS[keyword].vr == "SQ")
+_NOTHING: Wanted = dict.fromkeys(DELIMITERS, ("", b""))
 _DELIMITER_LENGTH = 8
 _LONGEST_KNOWN = 0xFFFF  # pydicom takes a longer unknown value for what it is called: unknown
-_PIXELS = {turned(tag): keyword for tag, keyword in PIXEL_TAGS.items()}
-PATIENT = {turned(tag): f"Patient.{tag:08X}" for tag in PATIENT_TAGS}
-
-
-_NOTHING: Wanted = dict.fromkeys(_DELIMITERS, ("", b""))
-
-
-@cache
-def wanted_in_items() -> Wanted:
-    """What is noted in the items of sequences."""
-    wanted = {}
-    for group, _, low in PRIVATE_BLOCKS.values():
-        for block in range(0x10, 0x100):
-            wanted[turned(group << 16 | block)] = ("", b"")
-            wanted[turned(group << 16 | block << 8 | low)] = ("", b"")
-    for keyword, tag in TAGS.items():
-        vr = ELEMENTS[keyword].vr
-        wanted[turned(tag)] = (keyword, b"" if vr == "SQ" or "|" in vr else vr.encode())
-    wanted |= _NOTHING
-    return wanted
-
-
-@cache
-def wanted_at_top() -> Wanted:
-    """What is noted of a file: all that, its patient, and where its pixels are."""
-    ends = {tag: (keyword, b"") for tag, keyword in _PIXELS.items()}
-    return {**wanted_in_items(), **ends, **{tag: (keyword, b"LO") for tag, keyword in PATIENT.items()}}
-
-
-@cache
-def _creators() -> dict[tuple[int, bytes], tuple[tuple[int, str], ...]]:
-    """Group and private creator -> elements of its block and their names."""
-    creators: dict[tuple[int, bytes], tuple[tuple[int, str], ...]] = {}
-    for name, (group, creator, low) in PRIVATE_BLOCKS.items():
-        key = (group, creator.encode())
-        creators[key] = (*creators.get(key, ()), (low, name))
-    return creators
 
 
 def walk(
-    buffer: bytes, position: int, end: int, implicit: bool, found: Found, wanted: Wanted, depth: int = 0
+    buffer: bytes,
+    position: int,
+    end: int,
+    implicit: bool,
+    found: Found,
+    wanted: Wanted,
+    blocks: Blocks,
+    depth: int = 0,
 ) -> tuple[int, str]:
     """Walk elements from ``position`` until ``end``, pixel data, an item's end, or the end of the buffer.
 
@@ -150,6 +86,7 @@ def walk(
         implicit: representations are not in the file.
         found: what is wanted is put here.
         wanted: what is.
+        blocks: private blocks of this data set, as far as it was walked.
         depth: of the sequence that this is in.
 
     Returns:
@@ -158,58 +95,88 @@ def walk(
     Raises:
         StrangeError: not plain grammar.
     """
-    rare = _Rare(buffer, implicit, found, depth)
-    vr, get, limit = b"", wanted.get, len(buffer)
+    rare = _Rare(buffer, implicit, found, blocks, depth)
+    one_by_one = _walk_implicit if implicit else _walk_explicit
+    try:
+        return one_by_one(buffer, position, end, found, wanted, rare)
+    except _StopError as stopped:
+        return stopped.position, stopped.why
+
+
+def _walk_explicit(
+    buffer: bytes, position: int, end: int, found: Found, wanted: Wanted, rare: _Rare
+) -> tuple[int, str]:
+    head, get, short_vrs, limit = _explicit_head, wanted.get, SHORT_VRS, len(buffer)
     try:
         while position < end:
-            if implicit:
-                tag, length = _implicit_head(buffer, position)
-                value = position + 8
-            else:
-                tag, vr, length = _explicit_head(buffer, position)
-                if vr in _SHORT_VRS:
-                    value = position + 8
-                elif vr in LONG_VRS:
-                    (length,) = _length_32(buffer, position + 8)
-                    value = position + 12
-                elif tag == _ITEM_END:
-                    return position, DELIMITER
-                else:
-                    raise StrangeError
+            tag, vr, length = head(buffer, position)
             entry = get(tag)
-            stop = value + length
+            if entry is None:
+                if vr in short_vrs:
+                    position += 8 + length
+                    continue
+            elif entry[1] == vr:  # a short one, then
+                stop = position + 8 + length
+                if stop > limit:
+                    return position, SHORT
+                found[entry[0]] = buffer[position + 8 : stop]
+                position = stop
+                continue
+            if vr in LONG_VRS:
+                (length,) = _length_32(buffer, position + 8)
+                value = position + 12
+            elif vr in short_vrs:
+                value = position + 8
+            elif tag == ITEM_END:
+                return position, DELIMITER
+            else:
+                raise StrangeError
             if entry is None and length != UNDEFINED:
-                position = stop
-            elif entry is not None and entry[1] and (implicit or entry[1] == vr) and stop <= limit:
-                found[entry[0]] = buffer[value:stop]
-                position = stop
+                position = value + length
             else:
                 position = rare.element(position, tag, vr, value, length, entry)
     except (StructError, _ShortError):
         return position, SHORT
-    except _StopError as stopped:
-        return position, stopped.why
+    return position, END
+
+
+def _walk_implicit(
+    buffer: bytes, position: int, end: int, found: Found, wanted: Wanted, rare: _Rare
+) -> tuple[int, str]:
+    head, get, limit = _implicit_head, wanted.get, len(buffer)
+    try:
+        while position < end:
+            tag, length = head(buffer, position)
+            entry = get(tag)
+            stop = position + 8 + length
+            if entry is None and length != UNDEFINED:
+                position = stop
+            elif entry is not None and entry[1] and stop <= limit:
+                found[entry[0]] = buffer[position + 8 : stop]
+                position = stop
+            else:
+                position = rare.element(position, tag, b"", position + 8, length, entry)
+    except (StructError, _ShortError):
+        return position, SHORT
     return position, END
 
 
 class _StopError(Exception):
     """The walk ends here."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, position: int, why: str) -> None:
         super().__init__(why)
-        self.why = why
+        self.position, self.why = position, why
 
 
 class _Rare:
     """What a walk does with elements that are more than a value to be copied."""
 
-    __slots__ = ("_buffer", "_depth", "_found", "_implicit", "_names", "_taken", "_unclaimed")
+    __slots__ = ("_blocks", "_buffer", "_depth", "_found", "_implicit")
 
-    def __init__(self, buffer: bytes, implicit: bool, found: Found, depth: int) -> None:
-        self._buffer, self._implicit, self._found, self._depth = buffer, implicit, found, depth
-        self._names: dict[int, str] = {}
-        self._taken: set[tuple[int, bytes]] = set()
-        self._unclaimed: set[int] = set()
+    def __init__(self, buffer: bytes, implicit: bool, found: Found, blocks: Blocks, depth: int) -> None:
+        self._buffer, self._implicit, self._found = buffer, implicit, found
+        self._blocks, self._depth = blocks, depth
 
     def element(
         self, position: int, tag: int, vr: bytes, value: int, length: int, entry: tuple[str, bytes] | None
@@ -217,10 +184,10 @@ class _Rare:
         """Note an element if it is wanted; the position of the next."""
         keyword = entry[0] if entry else ""
         if keyword in _PIXEL_KEYWORDS:
-            raise _StopError(PIXELS)
-        if tag in _DELIMITERS:
-            if tag == _ITEM_END:
-                raise _StopError(DELIMITER)
+            raise _StopError(position, PIXELS)
+        if tag in DELIMITERS:
+            if tag == ITEM_END:
+                raise _StopError(position, DELIMITER)
             raise StrangeError
         if length == UNDEFINED:
             stop = _end_of_undefined(self._buffer, value, tag, vr, self._implicit, self._depth)
@@ -230,27 +197,9 @@ class _Rare:
         if stop > len(self._buffer):
             raise _ShortError
         raw = self._buffer[value:stop]
-        if keyword:
+        if keyword or (entry and (keyword := self._blocks.name_of(tag, raw))):
             self._found[keyword] = as_stored(keyword, vr, raw, self._implicit)
-        elif entry:
-            self._private(tag, vr, raw)
         return following
-
-    def _private(self, tag: int, vr: bytes, raw: bytes) -> None:
-        group, element = tag & 0xFFFF, tag >> 16
-        if element > 0xFF:
-            if (keyword := self._names.get(tag)) is not None:
-                self._found[keyword] = as_stored(keyword, vr, raw, self._implicit)
-            else:
-                self._unclaimed.add(group << 16 | element >> 8)
-            return
-        if group << 16 | element in self._unclaimed:
-            raise StrangeError  # its elements came before it: they would have been missed
-        creator = (group, raw.strip(b" \0"))
-        if creator not in self._taken:  # of two blocks of one creator the first counts, as in pydicom
-            self._taken.add(creator)
-            for low, name in _creators().get(creator, ()):
-                self._names[turned(group << 16 | element << 8 | low)] = name
 
 
 def as_stored(keyword: str, vr: bytes, raw: bytes, implicit: bool) -> bytes | Odd | Items:
@@ -306,15 +255,15 @@ def walk_items(
         if position + 8 > len(buffer):
             raise _ShortError
         tag, length = _implicit_head(buffer, position)
-        if tag == _SEQUENCE_END and end is None and length == 0:
+        if tag == SEQUENCE_END and end is None and length == 0:
             return position
-        if tag != _ITEM:
+        if tag != ITEM:
             raise StrangeError
         position += 8
         found: Found = {}
         bare = implicit or _is_bare(buffer, position)
         stop = len(buffer) if length == UNDEFINED else position + length
-        position, why = walk(buffer, position, stop, bare, found, wanted, depth)
+        position, why = walk(buffer, position, stop, bare, found, wanted, Blocks(), depth)
         if why == SHORT or position > len(buffer):
             raise _ShortError
         if length == UNDEFINED:
@@ -347,7 +296,7 @@ def _is_sequence(buffer: bytes, value: int, tag: int) -> bool:
         return dictionary_VR(public) == "SQ"
     if value + 4 > len(buffer):
         raise _ShortError
-    return _length_32(buffer, value)[0] == _ITEM
+    return _length_32(buffer, value)[0] == ITEM
 
 
 def _end_of_fragments(buffer: bytes, position: int) -> int:
@@ -356,8 +305,8 @@ def _end_of_fragments(buffer: bytes, position: int) -> int:
         if position + 8 > len(buffer):
             raise _ShortError
         tag, length = _implicit_head(buffer, position)
-        if tag == _SEQUENCE_END and length == 0:
+        if tag == SEQUENCE_END and length == 0:
             return position
-        if tag != _ITEM or length == UNDEFINED:
+        if tag != ITEM or length == UNDEFINED:
             raise StrangeError
         position += 8 + length

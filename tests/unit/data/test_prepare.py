@@ -18,11 +18,11 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from medmtl.data.nifti import Geometry
+from medmtl.data.normalize import Normalization
 from medmtl.data.prepare import (
     Preparation,
     back_to_source,
     labelled_frames,
-    normalize,
     organ_centre,
     prepare_image,
     prepare_map,
@@ -312,7 +312,7 @@ def test_a_single_outlier_does_not_darken_the_image(tmp_path: Path, nifti: Write
 def test_an_image_that_clipping_makes_constant_becomes_zero_not_noise() -> None:
     volume = torch.full((1, 40, 40, 4), 1000.1)
     volume[0, 0, 0, 0] = 5000
-    assert normalize(volume, "zscore").abs().max() < 0.01
+    assert Normalization("zscore")(volume).abs().max() < 0.01
 
 
 def test_without_normalization_the_intensities_stay(tmp_path: Path, nifti: Write) -> None:

@@ -84,17 +84,21 @@ def test_a_number_with_the_representation_of_another_number_or_of_text_is_unders
 @pytest.mark.parametrize(
     ("tag", "vr", "value", "keyword"),
     [
-        (0x00181060, b"SQ", b"", "ImageType"),
+        (0x00181060, b"SQ", b"", "TriggerTime"),
         (0x00181060, b"OB", b"12", "TriggerTime"),
         (0x0008103E, b"US", b"\1\0", "SeriesDescription"),
         (0x0008103E, b"PN", b"Doe^Jane", "SeriesDescription"),
         (0x52009230, b"LO", b"no sequence ", "PerFrameFunctionalGroupsSequence"),
+        (0x52009230, b"FD", b"12345678", "PerFrameFunctionalGroupsSequence"),
+        (0x52009230, b"DS", b"12", "PerFrameFunctionalGroupsSequence"),
     ],
 )
 def test_a_representation_that_cannot_hold_the_value_gives_none(
     tag: int, vr: bytes, value: bytes, keyword: str
 ) -> None:
-    assert header_of(file_of(UID, element(tag, vr, value))).get(keyword) is None
+    header = header_of(file_of(UID, element(tag, vr, value)))
+    assert header.get(keyword) is None
+    assert keyword not in header.as_dict()
 
 
 def test_an_element_that_is_not_read_is_a_slip_of_the_pen() -> None:

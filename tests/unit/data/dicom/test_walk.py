@@ -14,7 +14,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from medmtl.data.dicom.by_pydicom import Slow, read_slowly
 from medmtl.data.dicom.files import SeekableSource
 from medmtl.data.dicom.plain import BLOCK, Plain, file_meta, looks_like_a_data_set, walk_file
-from medmtl.data.dicom.walk import StrangeError
+from medmtl.data.dicom.wanted import StrangeError
 from tests.helpers.small_dicom import SHIPPED, Memory, element, file_of, implicit_file_of, small
 
 UID = element(0x00080018, b"UI", b"1.2.3\0")
@@ -311,6 +311,19 @@ def test_a_wanted_element_may_reach_over_any_number_of_blocks(size: int, syntax:
     assert walked.pixels is not None
     assert walked.pixels.length == 24
     assert memory.bytes_read < 6 * (size + BLOCK)
+
+
+@pytest.mark.parametrize("padding", [10, BLOCK, 5 * BLOCK])
+def test_a_private_creator_counts_however_far_its_elements_are(padding: int) -> None:
+    data = file_of(
+        UID,
+        element(0x70530010, b"LO", b"Philips PET Private Group "),
+        element(0x70530011, b"OB", b"\7" * padding),
+        element(0x70531000, b"DS", b"0.00025 "),
+        PIXELS,
+    )
+    assert fast(data).header.get("Philips.SUVScaleFactor") == 0.00025
+    assert_equal(data)
 
 
 @pytest.mark.parametrize("length", [0xFFFFFFFE, 10_000_000])
