@@ -1,11 +1,11 @@
 """Times a training step at the cut beside equal weights and beside the ordinary way, K whole backwards.
 
-python benchmarks/cut.py [--device cuda] [--compile] [--size small|acdc]    # writes benchmarks/results/cut-DEVICE-SIZE.json
+python benchmarks/cut.py [--device cuda] [--size small|acdc] [--compile]    # results/cut-DEVICE-SIZE.json
 
 One dense task and two of cases, then three dense ones with one decoder and with a light one each. All
-variants of one network take turns, step by step, so that a busy machine slows them all. "K backwards" runs every task's
-backward through the whole network and keeps the gradients of all shared parameters, as LibMTL does; TorchJD's
-own way is `mtl_backward` from the pyramid.
+variants of one network take turns, step by step, so that a busy machine slows them all. "K backwards" runs
+every task's backward through the whole network and keeps the gradients of all shared parameters, as LibMTL
+does; TorchJD's own way is `mtl_backward` from the pyramid. "x" is against equal weights' joint backward.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -23,8 +23,8 @@ from record import write_result
 
 from medmtl.data.columns import Column
 from medmtl.engine import train_step
-from medmtl.engine.cut import reached_parameters
-from medmtl.models import MultiTaskNetwork
+from medmtl.engine.comparison import reached_parameters
+from medmtl.models import Features, MultiTaskNetwork
 from medmtl.tasks import Task, build_network, build_task, task_losses
 from medmtl.types import Batch
 from medmtl.weighting import Gradients, build_weighting
@@ -73,10 +73,12 @@ class Bench:
         b = self.batch
         device = b.image.device.type
 
-        def keep(features: Any) -> Any:
-            if pyramid is not None:
-                pyramid.extend(features.pyramid)
-            return features
+        def keep(features: Features) -> Features:
+            if pyramid is None:
+                return features
+            # Clones: a level feeds the next one, and a library that stops at one must not cut off the other.
+            pyramid.extend(level.clone() for level in features.pyramid)
+            return replace(features, pyramid=pyramid)
 
         with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
             outputs = self.network(b.image, b.case_of_frame, b.spacing_mm, b.covariates, cut=keep)
@@ -95,7 +97,7 @@ def make_bench(names: Sequence[str], decoders: str, size: str, device: torch.dev
     tasks = {name: build_task(name, SECTIONS[name], COLUMNS) for name in names}
     network = build_network(backbone, tasks, in_channels=1).to(device).train()
     if compiled:
-        network.compile_trunk()
+        network.compile_trunk(tasks_apart=True)
     cases, shape = how["cases"], how["shape"]
     frames = 2 * cases
     torch.manual_seed(0)
@@ -118,9 +120,10 @@ def make_bench(names: Sequence[str], decoders: str, size: str, device: torch.dev
     return Bench(network, tasks, batch, torch.bfloat16 if device.type == "cuda" else None)
 
 
-def stepper(bench: Bench, method: str, **options: Any) -> Callable[[], None]:
+def stepper(bench: Bench, method: str, *, sketch: int = 0, **options: Any) -> Callable[[], None]:
     """medmtl's step with a method."""
-    weighting = build_weighting(method, tuple(bench.tasks)).to(bench.batch.image.device)
+    how = {"sketch": sketch} if sketch else {}
+    weighting = build_weighting(method, tuple(bench.tasks), **how).to(bench.batch.image.device)
     optimizer = torch.optim.AdamW(bench.network.parameters(), lr=1e-5)
 
     def step() -> None:
@@ -147,7 +150,11 @@ def k_backwards(bench: Bench, method: str = "pcgrad") -> Callable[[], None]:
             for name, loss in losses.items()
         }
         rows = {
-            name: [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gs, strict=True) if id(p) in shared]
+            name: [
+                torch.zeros_like(p) if g is None else g
+                for p, g in zip(parameters, gs, strict=True)
+                if id(p) in shared
+            ]
             for name, gs in found.items()
         }
         weighting(losses, gradients=Gradients.of(rows))
@@ -198,10 +205,9 @@ def timed(steps: Mapping[str, Callable[[], None]], device: torch.device, repeats
             if turn >= 2:
                 taken[name].append(time.perf_counter() - began)
     reference = next(iter(steps))
-    base = [b for b in taken[reference]]
     result = {}
     for name, seconds in taken.items():
-        ratios = [s / b for s, b in zip(seconds, base, strict=True)]
+        ratios = [s / b for s, b in zip(seconds, taken[reference], strict=True)]
         result[name] = {"ms": round(1e3 * median(seconds), 2), "x": round(median(ratios), 3)}
         if name in peaks:
             result[name]["peak MiB"] = round(peaks[name] / 2**20)
@@ -227,6 +233,9 @@ def main() -> None:
         bench = make_bench(names, decoders, asked.size, device, asked.compile)
         steps = {"ew": stepper(bench, "ew"), "ew, compared on every step": stepper(bench, "ew", compare=True)}
         steps |= {method: stepper(bench, method) for method in METHODS}
+        steps |= {
+            f"{method}, sketch 8": stepper(bench, method, sketch=8) for method in ("gradnorm", "cagrad")
+        }
         steps["K backwards (pcgrad)"] = k_backwards(bench)
         try:
             torchjd = torchjd_way(bench)
@@ -238,7 +247,12 @@ def main() -> None:
     name = f"cut-{device.type}-{asked.size}{'-compiled' if asked.compile else ''}"
     flags = f"--device {asked.device} --size {asked.size}{' --compile' if asked.compile else ''}"
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "one thread"
-    settings = {"device": gpu, "repeats": asked.repeats, "network": SIZES[asked.size], "precision": "bfloat16" if device.type == "cuda" else "float32"}
+    settings = {
+        "device": gpu,
+        "repeats": asked.repeats,
+        "network": SIZES[asked.size],
+        "precision": "bfloat16" if device.type == "cuda" else "float32",
+    }
     print(write_result(name, f"python benchmarks/cut.py {flags}", {"settings": settings, "steps": found}))
     print(json.dumps(found, indent=2))
 

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from medmtl.data.dicom import scan
+from medmtl.data.dicom.load import findings_of_values
 from medmtl.data.dicom.model import Series, VolumePlan
-from medmtl.report.inspection import findings_of
 
 TABLE = Path(__file__).parent / "results" / "ingest-series.csv"
 COLUMNS = (
@@ -44,7 +44,10 @@ def rows_of(folder: Path, root: Path) -> list[dict[str, str]]:
 
 
 def _row(folder: str, number: int, series: Series, plan: VolumePlan | None) -> dict[str, str]:
-    codes = sorted({f"{finding.code}:{finding.severity}" for finding in findings_of(series)})
+    findings = [*series.findings]
+    for one in series.volumes:
+        findings += [*one.findings, *findings_of_values(one)]
+    codes = sorted({f"{finding.code}:{finding.severity}" for finding in findings})
     row = {
         "folder": folder,
         "series": str(number),

@@ -2,6 +2,8 @@
 
 python benchmarks/weighting_toys.py [PROBLEM ...]    # writes benchmarks/results/weighting-toys.json
 
+Problems that are not named keep the results that the file has, if they were got with the same settings.
+
 Problems: GradNorm's toy with 2 and 10 tasks, and mixes of classification and regression whose losses differ
 in size by orders of magnitude, with label noise, few samples and missing labels. A 4-layer ReLU trunk of 100,
 a linear head per task, Adam, half a cosine; the learning rate and a method's own parameter are chosen on
@@ -15,6 +17,7 @@ delta-m, the mean relative change of the risk against a network for that task al
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import sys
 import time
@@ -23,11 +26,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from record import write_result
+from record import RESULTS, write_result
 from torch import Tensor, nn
 
 from medmtl.weighting import Weighting, build_weighting
 
+PATH = RESULTS / "weighting-toys.json"
 SEEDS = tuple(range(6))
 TUNING_SEEDS = (100, 101)
 RATES = (1e-3, 3e-3)
@@ -245,14 +249,12 @@ def train(problems: Sequence[Problem], seeds: Sequence[int], build: Build, rate:
             each = sample_losses(problems[0].targets[t].kind, outputs[t], y[t][row, index])
             losses[t] = ((each * labelled).sum(1) / labelled.sum(1).clamp_min(1)).unbind()
             counts[t] = labelled.sum(1).tolist()
-        total = sum(
-            weighting({t: losses[t][s] for t in tasks if counts[t][s]})
-            for s, weighting in enumerate(weightings)
-        )
-        assert isinstance(total, Tensor)
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        optimizer.step()
+        present = [{t: losses[t][s] for t in tasks if counts[t][s]} for s in range(len(seeds))]
+        totals = [weighting(found) for weighting, found in zip(weightings, present, strict=True) if found]
+        if totals:  # a rare task alone may have no label in the batches of all seeds
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(totals).sum().backward()
+            optimizer.step()
         if (step + 1) % per_epoch == 0:
             for weighting in weightings:
                 weighting.end_epoch()
@@ -398,16 +400,18 @@ def study(make: Callable[[int], Problem]) -> dict[str, Any]:
 def main() -> None:
     torch.set_num_threads(1)
     names = sys.argv[1:] or list(PROBLEMS)
-    measured = {}
+    settings: dict[str, Any] = {
+        "steps": STEPS, "batch": BATCH, "seeds": len(SEEDS), "tuning seeds": len(TUNING_SEEDS),
+        "learning rates tried": list(RATES), "temperatures tried": list(TEMPERATURES), "threads": 1,
+    }  # fmt: skip
     for name in names:
         print(name, flush=True)
-        measured[name] = study(PROBLEMS[name])
-    settings = {
-        "steps": STEPS, "batch": BATCH, "seeds": len(SEEDS), "tuning seeds": len(TUNING_SEEDS),
-        "learning rates tried": RATES, "temperatures tried": TEMPERATURES, "threads": 1,
-    }  # fmt: skip
-    command = " ".join(["python benchmarks/weighting_toys.py", *sys.argv[1:]])
-    print(write_result("weighting-toys", command, {"settings": settings, "problems": measured}))
+        found = study(PROBLEMS[name])
+        kept = json.loads(PATH.read_text()) if PATH.is_file() else {"settings": None}
+        before = kept["problems"] if kept["settings"] == settings else {}
+        measured = {p: {**before, name: found}[p] for p in PROBLEMS if p in before or p == name}
+        command = "python benchmarks/weighting_toys.py"
+        print(write_result(PATH.stem, command, {"settings": settings, "problems": measured}), flush=True)
 
 
 if __name__ == "__main__":

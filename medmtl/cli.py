@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from medmtl._version import __version__
-from medmtl.types import MedmtlError
+from medmtl.types import MedmtlError, RankError
 
 app = typer.Typer(
     help="Multi-task learning on medical volumes: one network, many tasks, weights that balance themselves.",
@@ -33,6 +33,7 @@ UsageError: Any = typer.BadParameter.__mro__[2]
 """Base of all that a wrong call raises; typer has it from click, or carries its own, and does not name it."""
 _WIDTH = 140
 """Columns of a table that is not written to a terminal."""
+_LINE, _GRID, _EVOLUTION = "Of --method line", "Of --method grid", "Of --method evolution"
 _DICOM = "Of DICOM studies"
 """Panel of the options that only DICOM has."""
 STOPPED = 130
@@ -52,7 +53,8 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Abort:
         code = STOPPED
     except MedmtlError as error:
-        typer.echo(f"error: {error}", err=True)
+        if not (isinstance(error, RankError) and error.told):
+            typer.echo(f"error: {error}", err=True)
         return error.exit_code
     except UsageError as error:
         error.show()
@@ -125,33 +127,38 @@ def inspect(
 
     [dim]medmtl inspect study/ --contact-sheet study.png[/dim]
     """
-    from medmtl.data.dicom import scan
     from medmtl.data.dicom.cache import default_cache
     from medmtl.report.contact_sheet import check_replaceable, write_contact_sheet
-    from medmtl.report.inspection import as_dict, concluded, refused
+    from medmtl.report.inspection import as_dict, is_refused, look, printable
 
     missing = next((source for source in sources if not source.exists()), None)
     if missing is not None:
         raise UsageError(f"{missing}: there is no such file or folder")
-    if contact_sheet is not None:
-        check_replaceable(contact_sheet)
+    remembered = default_cache() if cache else None
     with _progress() as progress:
-        # how many files there are is known only at the end; until then the bar is not to fill
-        found = scan(
-            sources,
-            strict=strict,
-            cache=default_cache() if cache else None,
-            progress=lambda done, seen: progress("inspect", done, max(seen, done + 1)),
-        )
-        if contact_sheet is not None:
-            plans = [plan for series in found.series for plan in series.volumes]
-            write_contact_sheet(contact_sheet, plans)
-    found = concluded(found)
+
+        def tell(done: int, seen: int) -> None:
+            # how many files there are is known only at the end; until then the bar is not to fill
+            progress("inspect", done, max(seen, done + 1))
+
+        if contact_sheet is None:
+            document = look(sources, strict=strict, cache=remembered, progress=tell)
+        else:
+            from medmtl.data.dicom import scan
+
+            check_replaceable(contact_sheet)
+            found = scan(sources, strict=strict, cache=remembered, progress=tell)
+            write_contact_sheet(
+                contact_sheet,
+                [plan for series in found.series for plan in series.volumes],
+                progress=lambda done, total: progress("draw", done, total),
+            )
+            document = as_dict(found)
     if as_json:
-        typer.echo(json.dumps(as_dict(found), indent=2))
+        typer.echo(json.dumps(printable(document), indent=2))
     else:
-        _print_scan(found)
-    if refused(found):
+        _print_scan(document)
+    if is_refused(document):
         raise typer.Exit(1)
 
 
@@ -282,26 +289,22 @@ def _exported(made: Any) -> dict[str, Any]:
 def plan(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("plan.yaml"),
+    slices: Annotated[
+        str, typer.Option(help="Thick slices: keep them, or resample them by nnU-Net's rule.")
+    ] = "keep",
+    memory: Annotated[
+        float | None, typer.Option(min=0.1, help="GiB to plan for; by default what there is, at most 8.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda, where it will be trained.")] = "auto",
 ) -> None:
-    """Choose spacing, patch, kernels and strides from the data.
+    """Choose spacing, patch, network, normalization and batch size from the data, and say why.
 
-    [dim]medmtl plan DATASET -o plan.yaml[/dim]
+    [dim]medmtl plan DATASET -o plan.yaml; medmtl train CONFIG plan=plan.yaml dataset=DATASET -o RUN[/dim]
     """
-    import yaml
+    from medmtl import verbs
 
-    from medmtl.config import DEFAULT_WIDTHS
-    from medmtl.data.dataset import open_dataset
-    from medmtl.files import write_text
-    from medmtl.plan import fingerprint, make_plan
-    from medmtl.types import OutputError
-
-    if output.exists():
-        raise OutputError(f"{output}: exists; remove it or choose another file")
-    opened = open_dataset(dataset)
-    cases = opened.select("train") or opened.cases
-    made = make_plan(fingerprint(opened, cases), backbone={"type": "unet", "widths": list(DEFAULT_WIDTHS)})
-    text = yaml.safe_dump(made.as_dict(), sort_keys=False)
-    write_text(output, text)
+    with _progress() as progress:
+        text = verbs.plan(dataset, output, slices=slices, memory_gib=memory, device=device, progress=progress)
     typer.echo(text, nl=False)
 
 
@@ -326,6 +329,7 @@ def train(
     [dim]medmtl train configs/acdc.yaml dataset=DATASET --fold all -o RUNS; medmtl predict RUNS ...[/dim]
     """
     from medmtl import verbs
+    from medmtl.engine import speaks, together
     from medmtl.types import ConfigError
 
     if resume not in ("auto", "never"):
@@ -333,12 +337,14 @@ def train(
     if fold is not None and fold != "all" and not fold.isdecimal():
         raise ConfigError(f"--fold: {fold!r} is no fold; use 0, 1, ... or all")
     options: dict[str, Any] = {"output": output, "resume": resume == "auto", "device": device}
-    with _progress() as progress:
+    with _progress(quiet=not speaks()) as progress, together():
         if fold == "all":
             runs = verbs.train_folds(config, overrides=overrides or (), progress=progress, **options)
         else:
             more = [] if fold is None else [f"fold={fold}"]
             runs = [verbs.train(config, overrides=[*(overrides or ()), *more], progress=progress, **options)]
+    if not speaks():
+        return
     for run in runs:
         kept, score = run.model.metadata["kept"], run.best_score
         typer.echo(f"model (weights of {kept}, validation score {score:.3f}) in {run.folder / 'model'}")
@@ -501,6 +507,111 @@ def compare(
 
 
 @app.command()
+def search(
+    config: Annotated[Path, typer.Argument(help="Experiment config (YAML).")],
+    output: Output,
+    method: Annotated[str, typer.Option(help="line, grid or evolution.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value on top of the config.")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Database, or journal file; OUTPUT/journal.log by default."),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trainings in all; by default what the method says it needs.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="task=metric of the objective, or task=none; validation scores by default."),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Stop trainings that stay below the median of the others.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the search, not of the trainings; grid and evolution.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Number to search; UW-SO's temperature.", rich_help_panel=_LINE)
+    ] = None,
+    low: Annotated[float | None, typer.Option(help="Least value; 1.", rich_help_panel=_LINE)] = None,
+    high: Annotated[float | None, typer.Option(help="Greatest value; 100.", rich_help_panel=_LINE)] = None,
+    coarse: Annotated[
+        int | None, typer.Option(min=2, help="Values over the whole range; 7.", rich_help_panel=_LINE)
+    ] = None,
+    fine: Annotated[
+        int | None, typer.Option(min=0, help="Values around the best of these; 6.", rich_help_panel=_LINE)
+    ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(min=2, help="Weights in steps of 1/N; 10.", rich_help_panel=_GRID)
+    ] = None,
+    points: Annotated[
+        int | None,
+        typer.Option(min=1, help="Drawn where the grid has more than 100; 100.", rich_help_panel=_GRID),
+    ] = None,
+    range_: Annotated[
+        list[str] | None,
+        typer.Option("--range", help="task=LOW..HIGH of its weight.", rich_help_panel=_EVOLUTION),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(help="Search along key=LOW..HIGH or key=A,B,C too.", rich_help_panel=_EVOLUTION),
+    ] = None,
+    asynchronous: Annotated[
+        bool | None,
+        typer.Option(help="Search how often each task takes part; yes.", rich_help_panel=_EVOLUTION),
+    ] = None,
+    transfer: Annotated[
+        bool | None,
+        typer.Option(help="Continue from the best model so far; yes.", rich_help_panel=_EVOLUTION),
+    ] = None,
+    transfer_epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs then; a quarter of the config's.", rich_help_panel=_EVOLUTION),
+    ] = None,
+    initial: Annotated[
+        int | None, typer.Option(min=1, help="Trainings of the first round; 4.", rich_help_panel=_EVOLUTION)
+    ] = None,
+    children: Annotated[
+        int | None, typer.Option(min=1, help="Trainings of a later round; 4.", rich_help_panel=_EVOLUTION)
+    ] = None,
+    parents: Annotated[
+        int | None, typer.Option(min=1, help="Of which they descend; 2.", rich_help_panel=_EVOLUTION)
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N; the config's by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search task weights, UW-SO's temperature or other values by training with them.
+
+    The same call continues a search that was stopped, and takes part in one that is going on.
+
+    [dim]medmtl search configs/acdc.yaml dataset=DATASET --method line -o SEARCH[/dim]
+
+    [dim]medmtl search configs/acdc.yaml dataset=DATASET --method grid --resolution 10 -o SEARCH[/dim]
+
+    [dim]medmtl search configs/acdc.yaml dataset=DATASET --method evolution --trials 20 -o SEARCH[/dim]
+    """
+    from medmtl import verbs
+
+    with _progress() as progress:
+        found = verbs.search(
+            config, method=method, output=output, overrides=overrides or (), storage=storage, trials=trials,
+            metrics=metric or (), prune=prune, device=device, progress=progress,
+            announce=lambda text: typer.echo(text, err=True),
+            seed=seed, key=key, low=low, high=high, coarse=coarse, fine=fine, resolution=resolution,
+            points=points, ranges=range_, vary=vary, asynchronous=asynchronous, transfer=transfer,
+            transfer_epochs=transfer_epochs, initial=initial, children=children, parents=parents,
+        )  # fmt: skip
+    if as_json:
+        typer.echo(found.to_json())
+    else:
+        typer.echo(found.summary())
+    _exit_with_list([f"{t.name}: {t.message}" for t in found.failed], "not trained", quiet=as_json)
+    if found.best is None:
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="RUN, EVALUATION, PREDICTIONS or comparison folder.")],
 ) -> None:
@@ -578,7 +689,7 @@ def _print_comparison(summary: Any) -> None:
         typer.echo(f"note: {note}")
 
 
-def _print_scan(found: Any) -> None:
+def _print_scan(document: Any) -> None:
     from rich.console import Console
 
     from medmtl.report.scan_table import tables
@@ -586,12 +697,12 @@ def _print_scan(found: Any) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
-    for part in tables(found):
+    for part in tables(document):
         console.print(part)
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def _progress(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars on a terminal; nothing elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -599,7 +710,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as shown:
 
         def update(what: str, done: int, total: int) -> None:
             if what not in bars or (

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
+from medmtl.data.normalize import TYPES, parse_normalization
 from medmtl.engine.job import Job
+from medmtl.engine.planning import as_config, with_plan
 from medmtl.engine.settings import TrainingSettings
 from medmtl.models import BACKBONES
 from medmtl.strict import load_yaml, options_model, parse_options, yaml_problem
 from medmtl.tasks import TASK_NAME, TASKS, backbone_options, parse_backbone, parse_task
 from medmtl.types import ConfigError
-from medmtl.weighting import WEIGHTINGS, build_weighting
+from medmtl.weighting import WEIGHTINGS, CommonOptions, GradientWeighting, Weighting, build_weighting
 
-DEFAULT_WIDTHS = (32, 64, 128, 256, 320)
 SCHEMA_TITLE = "medmtl config"
 
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Voxels = Annotated[int, Field(ge=1)]
+
+
+_NORMALIZATION = {
+    "anyOf": [
+        {"enum": ["auto", *TYPES]},
+        {"type": "array", "items": {"anyOf": [{"enum": list(TYPES)}, {"type": "object"}]}},
+    ]
+}
 
 
 class PreparationSettings(BaseModel):
@@ -38,8 +50,14 @@ class PreparationSettings(BaseModel):
     patch: tuple[Voxels, Voxels, Voxels] | None = Field(
         default=None, description="voxels that the network sees at once"
     )
-    normalization: Literal["zscore", "none"] = Field(
-        default="zscore", description="of the intensities of a case"
+    normalization: Annotated[Any, WithJsonSchema(_NORMALIZATION)] = Field(
+        default="auto", description="of the intensities; auto: by the channels' names and the modality"
+    )
+    slices: Literal["keep", "resample"] = Field(
+        default="keep", description="thick slices where spacing_mm is left out; resample is nnU-Net's rule"
+    )
+    memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="to plan patch and batch for; null: what the device has, at most 8"
     )
 
 
@@ -51,14 +69,23 @@ class ExperimentConfig(BaseModel):
     dataset: str | None = Field(
         default=None, description="dataset folder; a relative path starts where you are"
     )
+    plan: str | None = Field(
+        default=None, description="file of `medmtl plan` to train by; a relative path starts where you are"
+    )
     seed: int = Field(default=0, ge=0, description="of weights, batches and augmentation")
+    fold: int | None = Field(
+        default=None, ge=0, description="of a cross-validation, from 0: validates on it, trains on the others"
+    )
+    folds: int = Field(
+        default=5, ge=2, description="how many folds the cases outside the test split are dealt in"
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     preparation: PreparationSettings = Field(default_factory=PreparationSettings)
     covariates: tuple[str, ...] = Field(
         default=(), description="value columns that case-level heads read as input"
     )
     backbone: dict[str, Any] = Field(
-        default_factory=lambda: {"type": "unet", "widths": list(DEFAULT_WIDTHS)},
+        default_factory=lambda: {"type": "unet"},
         description="`type` and arguments of the shared trunk",
     )
     tasks: dict[str, dict[str, Any]] = Field(
@@ -145,7 +172,11 @@ def parse_config(found: Mapping[str, Any], *, where: str = "config") -> Experime
         check(partial(parse_task, name, section))
     check(partial(_check_names, config.tasks))
     check(partial(parse_backbone, config.backbone))
+    normalization = config.preparation.normalization
+    check(partial(parse_normalization, normalization, where="preparation.normalization"))
     check(partial(_check_weighting, config.weighting, tuple(config.tasks)))
+    if not problems:
+        check(partial(_check_comparison, config))
     if problems:
         raise ConfigError("\n".join(problems))
     return config
@@ -165,19 +196,109 @@ def _check_weighting(section: Mapping[str, Any], tasks: tuple[str, ...]) -> None
     if "type" not in section:
         raise ConfigError(f"weighting: needs `type`, one of {', '.join(WEIGHTINGS)}")
     name, options = str(section["type"]), {key: value for key, value in section.items() if key != "type"}
-    parse_options(options_model(WEIGHTINGS.get(name), leave_out=("tasks",)), options, "weighting.")
+    parse_options(weighting_options(name), options, "weighting.")
     try:
         build_weighting(name, tasks, **options)
     except ConfigError as error:
         raise ConfigError(f"weighting: {error}") from error
 
 
+def _check_comparison(config: ExperimentConfig) -> None:
+    """A compiled trunk hides its last convolutions, unless the backbone opens them."""
+    cls = BACKBONES.get(str(config.backbone["type"]))
+    if cls.can_be_opened() or not config.training.compile:
+        return
+    weighting = _built(config.weighting, tuple(config.tasks))
+    if isinstance(weighting, GradientWeighting) and weighting.on == "last_layers":
+        raise ConfigError(
+            f"weighting: {cls.__name__} does not open its last convolutions, and a compiled trunk hides them; "
+            "set training.compile to false, or weighting.on to shared_parameters"
+        )
+    if config.training.gradient_diagnostics and not isinstance(weighting, GradientWeighting):
+        raise ConfigError(
+            f"training.gradient_diagnostics: {cls.__name__} does not open its last convolutions, and a "
+            "compiled trunk hides them; set training.compile to false, or this to 0"
+        )
+
+
+def _built(section: Mapping[str, Any], tasks: tuple[str, ...]) -> Weighting:
+    return build_weighting(str(section["type"]), tasks, **{k: v for k, v in section.items() if k != "type"})
+
+
+def complete_backbone(config: ExperimentConfig) -> dict[str, Any]:
+    """The backbone's section; methods on gradients get a decoder per dense task, unless it says otherwise.
+
+    A decoder that tasks share runs its backward once for each of them when their gradients are taken apart.
+    """
+    section = dict(config.backbone)
+    takes = inspect.signature(BACKBONES.get(str(section["type"]))).parameters
+    dense = [task for task in config.tasks.values() if TASKS.get(str(task["type"])).dense]
+    if "decoders" in section or "decoders" not in takes or len(dense) < 2:
+        return section
+    if isinstance(_built(config.weighting, tuple(config.tasks)), GradientWeighting):
+        section["decoders"] = "separate"
+    return section
+
+
+def with_weightings(
+    config: ExperimentConfig, sections: Mapping[str, Mapping[str, Any]]
+) -> list[ExperimentConfig]:
+    """The config with each of several weightings, on one network that all of them can be trained on.
+
+    Where one of them works on gradients, and the config leaves it open, all get a decoder per dense task.
+
+    Args:
+        config: whose own weighting is left out.
+        sections: ``type`` and options, by the name that errors are to say.
+
+    Raises:
+        ConfigError: an option of a weighting is unknown or wrong.
+    """
+    plain = config.model_dump(mode="json")
+    made = [
+        parse_config({**plain, "weighting": dict(section)}, where=f"--weightings {name}")
+        for name, section in sections.items()
+    ]
+    completed = (complete_backbone(one) for one in made)
+    shared = next((backbone for backbone in completed if backbone != config.backbone), config.backbone)
+    return [one.model_copy(update={"backbone": shared}) for one in made]
+
+
+def with_values(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
+    """The config with some keys set to other values, such as ``{"training.learning_rate": 1e-3}``.
+
+    Raises:
+        ConfigError: a key is unknown, or a value cannot be used.
+    """
+    set_to = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    found = apply_overrides(config.model_dump(mode="json"), set_to)
+    return parse_config(found, where=" ".join(set_to) or "config")
+
+
+def weighting_options(name: str) -> type[BaseModel]:
+    """Options of a weighting: those that all have, and its own, which win where the names are the same.
+
+    Raises:
+        ConfigError: the weighting is unknown.
+    """
+    own = options_model(WEIGHTINGS.get(name), leave_out=("tasks",))
+    return create_model(own.__name__, __base__=(own, _common_unless(own)))
+
+
+def _common_unless(own: type[BaseModel]) -> type[BaseModel]:
+    """The common options, as open or closed to other keys as the method's own."""
+    common = options_model(CommonOptions)
+    common.model_config["extra"] = own.model_config["extra"]
+    return common
+
+
 def job_of(config: ExperimentConfig, dataset: Any, output: Path, *, device: str | None = None) -> Job:
     """The training that a config asks for on an opened dataset."""
     used = config if device is None else config.model_copy(update={"device": device})
+    used = used.model_copy(update={"backbone": complete_backbone(used)})
     resolved = used.model_dump(mode="json")
     resolved["dataset"] = str(dataset.root)
-    return Job(
+    job = Job(
         dataset=dataset,
         output=Path(output),
         tasks=used.tasks,
@@ -187,11 +308,17 @@ def job_of(config: ExperimentConfig, dataset: Any, output: Path, *, device: str 
         spacing_mm=used.preparation.spacing_mm,
         patch=used.preparation.patch,
         normalization=used.preparation.normalization,
+        slices=used.preparation.slices,
+        memory_gib=used.preparation.memory_gib,
         training=used.training,
         device=used.device,
         seed=used.seed,
         resolved=resolved,
     )
+    if used.plan is None:
+        return job
+    job = with_plan(job, used.plan)
+    return replace(job, resolved=as_config(job))
 
 
 def json_schema() -> dict[str, Any]:
@@ -199,7 +326,7 @@ def json_schema() -> dict[str, Any]:
     schema = ExperimentConfig.model_json_schema()
     tasks = {name: TASKS.get(name).Options for name in TASKS}
     trunks = {name: backbone_options(BACKBONES.get(name)) for name in BACKBONES}
-    weightings = {name: options_model(WEIGHTINGS.get(name), leave_out=("tasks",)) for name in WEIGHTINGS}
+    weightings = {name: weighting_options(name) for name in WEIGHTINGS}
     properties = schema["properties"]
     properties["tasks"]["additionalProperties"] = _one_of(tasks)
     properties["tasks"]["propertyNames"] = {"pattern": f"^{TASK_NAME.pattern}$"}

@@ -57,6 +57,21 @@ class CaseError(MedmtlError):
         self.code = code
 
 
+class RankError(MedmtlError):
+    """A training on several ranks stopped; the message names the rank and its reason.
+
+    Args:
+        message: which rank, and why.
+        exit_code: of this process.
+        told: another process on this machine has said it already.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 1, told: bool = False) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.told = told
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something worth knowing about one case or file.
@@ -92,6 +107,8 @@ class Batch:
         counts: by dataset column, how many frames (mask, map) or cases (category, value) carry a label;
             known on the host, so that nothing has to wait for the GPU to learn which tasks are present.
         case_ids: ``B`` names, for messages.
+        seeds: ``B`` numbers; what is random inside the network (dropout of a head) follows from a case's own,
+            so that a case is treated alike on whichever rank it lies; empty: from torch's global state.
     """
 
     image: Tensor
@@ -101,6 +118,7 @@ class Batch:
     targets: Mapping[str, Tensor] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     case_ids: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
 
     @property
     def n_cases(self) -> int:

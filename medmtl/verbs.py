@@ -8,24 +8,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from medmtl.config import ExperimentConfig, job_of, load_config, parse_config, with_weightings
+from medmtl.config import (
+    ExperimentConfig,
+    job_of,
+    load_config,
+    parse_config,
+    with_values,
+    with_weightings,
+)
 from medmtl.data.dataset import Dataset, open_dataset
 from medmtl.data.export import export
 from medmtl.data.ingest import ingest
-from medmtl.engine import Run
+from medmtl.engine import Job, Run, process_group
 from medmtl.engine import train as run_training
+from medmtl.engine.planning import plan_for_people
 from medmtl.evaluation import Evaluation, evaluate_predictions
 from medmtl.evaluation.comparison import Comparison, design_comparison, parse_methods
 from medmtl.evaluation.comparison import compare as run_comparison
-from medmtl.files import is_free
+from medmtl.files import is_free, write_text
 from medmtl.inference import Model, PredictionRun, find_cases, load_model, predict_cases
 from medmtl.inference.nnunet import read_nnunet
 from medmtl.report import build_report
 from medmtl.types import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from medmtl.search import Search
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -41,10 +52,47 @@ __all__ = [
     "import_nnunet",
     "ingest",
     "load_model",
+    "plan",
     "predict",
+    "search",
     "train",
     "train_folds",
 ]
+
+
+def plan(
+    dataset: Dataset | Path | str,
+    output: Path | str,
+    *,
+    slices: str = "keep",
+    memory_gib: float | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> str:
+    """Plan for a dataset and write the plan, with a reason for each choice.
+
+    Args:
+        dataset: dataset or its folder.
+        output: file to make.
+        slices: ``keep`` thick slices, or ``resample`` them by nnU-Net's rule.
+        memory_gib: memory to plan for; what the device has by default, at most 8.
+        device: where the training will run; ``cuda`` may be planned for where there is none.
+        progress: called while volumes are read.
+
+    Returns:
+        the text of the file.
+
+    Raises:
+        ConfigError: an unknown device or rule, or nothing fits the memory; nothing was written.
+        OutputError: the file exists.
+    """
+    path = Path(output)
+    if path.exists():
+        raise OutputError(f"{path}: exists; remove it or choose another file")
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    text = plan_for_people(opened, slices, memory_gib, device, _named(progress, "plan"))
+    write_text(path, text)
+    return text
 
 
 def train(
@@ -105,9 +153,8 @@ def train_folds(
     folder = Path(output)
     if not is_free(folder) and not (folder / "fold0").is_dir():
         raise OutputError(f"{folder}: exists and is not a cross-validation; choose another folder")
-    runs = []
-    for fold in range(parsed.folds):
-        runs.append(
+    with process_group(device or parsed.device):  # one for all folds: a process cannot join a second
+        return [
             train(
                 parsed.model_copy(update={"fold": fold}),
                 dataset,
@@ -116,8 +163,8 @@ def train_folds(
                 device=device,
                 progress=_of_fold(progress, fold),
             )
-        )
-    return runs
+            for fold in range(parsed.folds)
+        ]
 
 
 def _of_fold(progress: Progress | None, fold: int) -> Progress | None:
@@ -285,6 +332,65 @@ def compare(
     found = run_comparison(design, Path(output), progress)
     build_report(found.folder)
     return found
+
+
+def search(
+    config: Path | str | ExperimentConfig,
+    dataset: Dataset | Path | str | None = None,
+    *,
+    method: str,
+    output: Path | str,
+    overrides: Sequence[str] = (),
+    storage: str | None = None,
+    trials: int | None = None,
+    metrics: Sequence[str] = (),
+    prune: bool = False,
+    device: str | None = None,
+    announce: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Search:
+    """Search task weights, a temperature or other values by training with them; joins a search that runs.
+
+    Args:
+        config: YAML file, or a config that is already parsed.
+        dataset: dataset, its folder, or None for the one that the config names.
+        method: ``line``, ``grid`` or ``evolution``.
+        output: folder to make, or of a search to continue or to join; the same for all processes.
+        overrides: ``key=value`` on top of the config file.
+        storage: address of a database, or path of a journal file; a journal in ``output`` by default.
+        trials: trainings in all; what the method has by default.
+        metrics: ``task=metric`` of the objective, whose direction is known; validation scores by default.
+        prune: stop trainings that stay below the median of the others.
+        device: ``auto``, ``cpu`` or ``cuda``; the config's by default.
+        announce: told what will be done before anything is.
+        progress: called as work goes on.
+        options: of the method, see `medmtl.search.build_method`.
+
+    Raises:
+        ConfigError: what cannot be searched, or another search in ``output``; nothing was written.
+        DatasetError: the dataset contradicts itself.
+        OutputError: the output folder holds something else.
+    """
+    from medmtl.search import build_method, run_search
+
+    parsed = config if isinstance(config, ExperimentConfig) else load_config(config, overrides)
+    opened = _opened(parsed, dataset)
+
+    def make_job(changes: Mapping[str, Any], folder: Path) -> Job:
+        return job_of(with_values(parsed, changes), opened, folder, device=device)
+
+    return run_search(
+        make_job,
+        build_method(method, make_job, **options),
+        output=Path(output),
+        storage=storage,
+        trials=trials,
+        metrics=metrics,
+        prune=prune,
+        announce=announce,
+        progress=progress,
+    )
 
 
 def check_evaluation_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from command_tables import command_tables
 from config_tables import config_tables
+from cut_tables import agreement_table, cost_tables
 from finding_table import finding_table
 from sphinx.application import Sphinx
 from weighting_pages import toys_table, weighting_pages
@@ -22,6 +23,7 @@ INSIDE = (
     "medmtl.data.export",
     "medmtl.data.phantom",
     "medmtl.data.phantom.dicom",
+    "medmtl.evaluation.comparison",
 )
 """Modules further inside whose names a user may import."""
 INTERNAL = {"__main__", "_version", "cli", "config", "verbs"}
@@ -98,6 +100,8 @@ def write_pages(app: Sphinx) -> None:
             stale.unlink()
     for name, text in pages.items():
         write_if_changed(methods / name, text)
+    write_if_changed(folder / "_cut.txt", cost_tables())
+    write_if_changed(folder / "_cut_cosines.txt", agreement_table())
     write_if_changed(folder / "_members.txt", member_tables())
     write_if_changed(folder / "_config.txt", config_tables())
     write_if_changed(folder / "_commands.txt", command_tables())

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from medmtl.types import ConfigError
@@ -24,10 +24,29 @@ def save_tree(path: Path, tree: dict[str, Any]) -> None:
     skeleton = _take_tensors(tree, tensors)
     temporary = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, temporary, metadata={"tree": json.dumps(skeleton)})
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        save_file(tensors, temporary, metadata={"tree": json.dumps(skeleton)})
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def dump_tree(tree: dict[str, Any]) -> bytes:
+    """The bytes that `save_tree` would write."""
+    tensors: dict[str, Tensor] = {}
+    skeleton = _take_tensors(tree, tensors)
+    return save(tensors, metadata={"tree": json.dumps(skeleton)})
+
+
+def parse_tree(data: bytes) -> dict[str, Any]:
+    """Read what `dump_tree` gave; only for bytes of our own."""
+    length = int.from_bytes(data[:8], "little")
+    skeleton = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["tree"])
+    found = _put_tensors(skeleton, load(data))
+    assert isinstance(found, dict)
+    return found
 
 
 def load_tree(path: Path) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import torch
 PACKAGES = ("medmtl", "torch", "monai", "pytorch-ignite", "nibabel", "numpy", "scikit-learn")
 
 
-def describe_environment(device: torch.device, threads: int) -> dict[str, Any]:
-    """Versions, device, threads; no host name, no user, no path."""
+def describe_environment(device: torch.device, threads: int, ranks: int = 1) -> dict[str, Any]:
+    """Versions, device, threads, ranks; no host name, no user, no path."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -25,6 +25,7 @@ def describe_environment(device: torch.device, threads: int) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
         "threads": threads,
+        "ranks": ranks,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "packages": versions,
     }

@@ -48,9 +48,18 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    start_from: str | None = Field(
+        default=None,
+        description="model folder whose weights training starts from; a relative path starts where you are",
+    )
     epochs: int = Field(default=20, ge=1, description="rounds of training, validation and checkpoint")
     steps_per_epoch: int = Field(default=100, ge=1, description="optimizer steps in each")
-    batch_size: int = Field(default=4, ge=1, description="cases per step")
+    batch_size: int | None = Field(
+        default=None, ge=1, description="cases per step (micro-batch), all ranks; null: planned for memory"
+    )
+    accumulate: int = Field(
+        default=1, ge=1, description="micro-batches per step; task weights are computed for each"
+    )
     random_frames: float = Field(
         default=0.25, ge=0, description="frames per case besides ED and ES, on average"
     )
@@ -63,10 +72,16 @@ class TrainingSettings(BaseModel):
     )
     patience: int = Field(default=0, ge=0, description="epochs without improvement before stopping; 0 never")
     keep: Literal["best", "last"] = Field(default="best", description="which weights become the model")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="auto: bfloat16 where it is fast"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="auto: bfloat16 where it is fast; float16 is scaled, for older GPUs"
     )
     compile: bool = Field(default=False, description="compile the trunk; worth its minute on a GPU")
+    gradient_diagnostics: int = Field(
+        default=0, ge=0, description="compare the tasks' gradients on every n-th step; 0 never"
+    )
+    validation_losses: bool = Field(
+        default=False, description="write each task's loss on the validation cases to metrics.csv too"
+    )
     threads: int = Field(default=0, ge=0, description="CPU threads; 0 times one against all at the start")
     mirror: bool = Field(default=False, description="average over mirror images in validation")
     augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)

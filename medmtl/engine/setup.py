@@ -13,9 +13,11 @@ from medmtl.data.dataset import Case, Column
 from medmtl.data.load import prepare_cases
 from medmtl.data.prepare import PreparedCase
 from medmtl.engine.job import Job
+from medmtl.engine.planning import plan_job
+from medmtl.engine.start_from import starting_weights
 from medmtl.engine.statistics import fit_case_heads
 from medmtl.inference.model import Model
-from medmtl.plan import Plan, fingerprint, make_plan
+from medmtl.plan import Plan, plan_text
 from medmtl.registry import nearest
 from medmtl.tasks import build_network, build_task
 from medmtl.types import ConfigError, DatasetError, Finding
@@ -32,6 +34,7 @@ class Ready:
     Attributes:
         model: untrained, on the device.
         plan: how the data are prepared and the network is shaped.
+        plan_text: the same for people, with reasons.
         train: prepared training cases.
         val: prepared validation cases.
         label_columns: columns that the tasks learn from.
@@ -40,6 +43,7 @@ class Ready:
 
     model: Model
     plan: Plan
+    plan_text: str
     train: list[PreparedCase]
     val: list[PreparedCase]
     label_columns: dict[str, Column]
@@ -50,7 +54,7 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
     """Build tasks and network first (config errors come before any work), then prepare the cases.
 
     Raises:
-        ConfigError: the config does not fit the dataset.
+        ConfigError: the config does not fit the dataset, or the model to start from does not fit the config.
         DatasetError: no usable training case.
     """
     train, val = job.dataset.select("train"), job.dataset.select("val")
@@ -68,13 +72,8 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
             raise ConfigError(
                 f"covariates: {name!r} is no value column of the dataset{nearest(name, values)}"
             )
-    plan = make_plan(
-        fingerprint(job.dataset, train),
-        backbone=dict(job.backbone),
-        spacing_mm=job.spacing_mm,
-        patch=job.patch,
-        normalization=job.normalization,
-    )
+    planned = plan_job(job, tasks, device, progress)
+    plan = planned.plan
     network = build_network(
         plan.backbone,
         tasks,
@@ -83,6 +82,8 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
         cycle=job.dataset.cycle,
         seed=job.seed,
     )
+    origin = job.training.start_from
+    start = None if origin is None else starting_weights(origin, network, job, allow=job.third_party)
     label_columns = {target: columns[target] for task in tasks.values() for target in task.targets}
     prepared, refused = _prepare(job, plan, [*train, *val], label_columns, progress)
     ids = {case.case_id for case in train}
@@ -97,6 +98,9 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
     ready_train = move(ready_train, device)
     network.to(device)
     fit_case_heads(network, tasks, ready_train)
+    if start is not None:
+        network.load_state_dict(start)
+        LOG.info("training starts from the weights of %s", origin)
     model = Model(
         network=network,
         tasks=tasks,
@@ -108,7 +112,8 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
         covariates=job.covariates,
         cycle=job.dataset.cycle,
     )
-    return Ready(model, plan, ready_train, ready_val, label_columns, refused)
+    text = plan_text(plan, planned.found, job.dataset.name)
+    return Ready(model, plan, text, ready_train, ready_val, label_columns, refused)
 
 
 def _prepare(

@@ -7,6 +7,7 @@ import time
 
 import torch
 
+from medmtl.engine.launch import ranks_here
 from medmtl.models import MultiTaskNetwork
 
 
@@ -19,6 +20,7 @@ def choose_threads(network: MultiTaskNetwork, volume: tuple[int, ...], wanted: i
         wanted: use this many; 0 times.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = max(1, available // ranks_here())
     candidates = [wanted] if wanted else sorted({1, available})
     best, shortest = candidates[0], float("inf")
     if len(candidates) > 1:
@@ -34,7 +36,8 @@ def choose_threads(network: MultiTaskNetwork, volume: tuple[int, ...], wanted: i
 
 def _seconds(network: MultiTaskNetwork, image: torch.Tensor) -> float:
     started = time.perf_counter()
-    decoded = network.backbone.decode(network.backbone.encode(image))
+    pyramid = network.backbone.encode(image)
+    decoded = [level for decode in network.all_decoders() for level in decode(pyramid)]
     torch.stack([level.sum() for level in decoded]).sum().backward()
     network.zero_grad(set_to_none=True)
     return time.perf_counter() - started

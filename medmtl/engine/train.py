@@ -6,8 +6,8 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,27 @@ import yaml
 from ignite.handlers import EMAHandler
 
 from medmtl.data.augment import Augmentation
-from medmtl.data.batch import TrainingBatches
+from medmtl.data.batch import TrainingBatches, check_parts
 from medmtl.engine.checkpoint import load_tree
 from medmtl.engine.environment import describe_environment
+from medmtl.engine.exchange import check_alike, from_first, share_weights
 from medmtl.engine.job import Job
+from medmtl.engine.launch import device_of_rank, process_group
 from medmtl.engine.logs import EpochLog, StepLog
+from medmtl.engine.planning import continued
+from medmtl.engine.ranks import leads, rank, world_size
 from medmtl.engine.setup import Ready, set_up
 from medmtl.engine.threads import choose_threads
 from medmtl.engine.trainer import Training, autocast_dtype, build_trainer, restore
 from medmtl.files import is_free, replaced_folder, write_text
-from medmtl.inference.device import choose_device
 from medmtl.inference.model import Model, load_model
 from medmtl.types import ConfigError, Finding, OutputError
-from medmtl.weighting import Weighting, build_weighting
+from medmtl.weighting import GradientWeighting, Weighting, build_weighting
 
 LOG = logging.getLogger("medmtl.train")
 Progress = Callable[[str, int, int], None]
+CHECKPOINT = Path("checkpoints") / "last.safetensors"
+"""Where the newest checkpoint of a RUN folder is."""
 
 
 @dataclass
@@ -64,22 +69,48 @@ def train(job: Job, *, resume: bool = False, progress: Progress | None = None) -
         progress: called with ("prepare" or "train", done, all).
 
     Raises:
-        ConfigError: the config does not fit the dataset, or the device is not there.
+        ConfigError: config, dataset and the model to start from do not fit together, or there is no such
+            device.
         ConfigError: the run to continue was started with another config; see `MAY_CHANGE`.
         OutputError: the output folder holds something else, or a run and ``resume`` is not set.
         NotFiniteError: a loss became NaN.
+        UnusableLossError: the weighting cannot weigh a loss (`on_bad_loss: stop`), or could take no step for
+            100 steps (other policies).
     """
-    device = choose_device(job.device)
+    with process_group(job.device), silent_but_first():
+        return _train(job, resume=resume, progress=progress if leads() else None)
+
+
+def _train(job: Job, *, resume: bool, progress: Progress | None) -> Run:
+    """`train` on one of the ranks. Before `check_alike` nothing is written: all see the same folder."""
+    device = device_of_rank(job.device)
     autocast_dtype(job.training.precision, device)
     weighting = _weighting(job)
+    if job.training.batch_size is not None:
+        check_parts(min(job.training.batch_size, len(job.dataset.select("train")) or 1), world_size())
     check_run_folder(job.output, resume=resume)
     check_same_config(job.output / "config.yaml", job.resolved)
+    if resume and (job.output / CHECKPOINT).is_file():
+        job = replace(job, training=job.training.model_copy(update={"start_from": None}))
+        job = continued(job, job.output / "plan.yaml")
     ready = set_up(job, device, None if progress is None else lambda done, n: progress("prepare", done, n))
-    job.output.mkdir(parents=True, exist_ok=True)
-    with log_file(job.output / "log.txt"):
+    check_alike(_facts(job, ready))
+    if leads():
+        job.output.mkdir(parents=True, exist_ok=True)
+    with log_file(job.output / "log.txt") if leads() else nullcontext():
         for finding in ready.refused:
             LOG.warning("%s is left out: %s", finding.case_id, finding.message)
         return _run(job, ready, weighting.to(device), device, resume=resume, progress=progress)
+
+
+def _facts(job: Job, ready: Ready) -> dict[str, str]:
+    """What all ranks must agree on before the first step."""
+    return {
+        "config": yaml.safe_dump(dict(job.resolved)),
+        "plan": yaml.safe_dump(ready.plan.as_dict()),
+        "training cases": " ".join(case.case_id for case in ready.train),
+        "validation cases": " ".join(case.case_id for case in ready.val),
+    }
 
 
 def _weighting(job: Job) -> Weighting:
@@ -103,7 +134,7 @@ def check_run_folder(output: Path, *, resume: bool) -> None:
         )
 
 
-MAY_CHANGE = ("dataset", "device", "training.epochs", "training.threads")
+MAY_CHANGE = ("dataset", "device", "training.epochs", "training.start_from", "training.threads")
 """Keys of the config that may be another when a run is continued."""
 
 
@@ -116,10 +147,10 @@ def check_same_config(path: Path, resolved: Mapping[str, Any]) -> None:
     if not path.is_file():
         return
     try:
-        before = _flat(yaml.safe_load(path.read_text()))
+        before = flat_config(yaml.safe_load(path.read_text()))
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
         raise ConfigError(f"{path}: cannot be read; start anew in another folder") from error
-    now = _flat(resolved)
+    now = flat_config(resolved)
     for key in sorted({*before, *now} - set(MAY_CHANGE)):
         if before.get(key) != now.get(key):
             raise ConfigError(
@@ -128,12 +159,12 @@ def check_same_config(path: Path, resolved: Mapping[str, Any]) -> None:
             )
 
 
-def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def flat_config(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """Nested mappings as ``{"training.epochs": 5}``."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{above}{key}"
-        flat.update(_flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+        flat.update(flat_config(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
     return flat
 
 
@@ -154,6 +185,19 @@ def log_file(path: Path) -> Iterator[None]:
         handler.close()
 
 
+@contextmanager
+def silent_but_first() -> Iterator[None]:
+    """Only rank 0 logs while the block runs; the others have nothing else to say."""
+    logger = logging.getLogger("medmtl")
+    before = logger.level
+    if not leads():
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _run(
     job: Job,
     ready: Ready,
@@ -165,19 +209,22 @@ def _run(
 ) -> Run:
     s, output, network = job.training, job.output, ready.model.network
     patch = ready.plan.preparation.patch
-    checkpoint = output / "checkpoints" / "last.safetensors"
-    found = load_tree(checkpoint) if resume and checkpoint.is_file() else None
+    checkpoint = output / CHECKPOINT
+    resumes = resume and checkpoint.is_file()
+    found = from_first(lambda: load_tree(checkpoint) if resumes else {}) or None
+    share_weights(network)
     first_step = 0 if found is None else int(found["iteration"])
-    volume = (2 * min(s.batch_size, len(ready.train)), len(ready.model.channels), *patch)
+    volume = (2 * min(ready.plan.batch_size, len(ready.train)), len(ready.model.channels), *patch)
     threads = choose_threads(network, volume, s.threads) if device.type == "cpu" else torch.get_num_threads()
-    _write_yaml(output / "config.yaml", dict(job.resolved))
-    _write_yaml(output / "plan.yaml", ready.plan.as_dict())
-    (output / "environment.json").write_text(
-        json.dumps(describe_environment(device, threads), indent=2) + "\n"
-    )
+    if leads():
+        _write_yaml(output / "config.yaml", dict(job.resolved))
+        write_text(output / "plan.yaml", ready.plan_text)
+        environment = describe_environment(device, threads, world_size())
+        write_text(output / "environment.json", json.dumps(environment, indent=2) + "\n")
     ema = EMAHandler(network, momentum=1 - s.ema) if s.ema else None
+    compares = s.gradient_diagnostics > 0 or isinstance(weighting, GradientWeighting)
     if s.compile:
-        network.compile_trunk()
+        network.compile_trunk(tasks_apart=compares)
     groups = [
         {"params": list(network.parameters()), "weight_decay": s.weight_decay},
         *weighting.parameter_groups(),
@@ -191,17 +238,25 @@ def _run(
             ready.train,
             ready.label_columns,
             patch,
-            batch_size=s.batch_size,
+            batch_size=ready.plan.batch_size,
             random_frames=s.random_frames,
             augmentation=Augmentation(**s.augmentation.model_dump()),
             seed=job.seed,
+            part=(rank(), world_size()),
         ),
         val=ready.val,
         settings=s,
         device=device,
         output=output,
-        step_log=StepLog(output / "weights.csv", tuple(ready.model.tasks), first_step),
-        epoch_log=EpochLog(output / "metrics.csv", first_step),
+        scaler=torch.amp.GradScaler(device.type) if s.precision == "float16" else None,
+        step_log=StepLog(
+            output / "weights.csv" if leads() else None,
+            tuple(ready.model.tasks),
+            first_step,
+            objection=weighting.objection,
+            compares=compares,
+        ),
+        epoch_log=EpochLog(output / "metrics.csv" if leads() else None, first_step),
         progress=None if progress is None else lambda done, n: progress("train", done, n),
     )
     trainer = build_trainer(training)
@@ -210,20 +265,43 @@ def _run(
         restore(training, trainer, found)
         LOG.info("resumed after step %d", first_step)
     LOG.info(
-        "%d training and %d validation cases, %d parameters, %s, %d threads",
+        "%d training and %d validation cases, %d parameters, %s, %d threads, %d ranks",
         len(ready.train), len(ready.val), sum(p.numel() for p in network.parameters()), device, threads,
+        world_size(),
     )  # fmt: skip
+    if training.batches.batch_size % world_size():
+        LOG.warning(
+            "the %d cases of a step on %d ranks: some wait for others; make training.batch_size a multiple",
+            training.batches.batch_size,
+            world_size(),
+        )
+    _tell_cost(training)
     stopped = training.stopping is not None and training.stopping.counter >= s.patience
     if first_step < s.steps and not stopped:
         trainer.run(max_epochs=s.epochs, epoch_length=s.steps_per_epoch)
     return _finish(job, ready, training)
 
 
+def _tell_cost(training: Training) -> None:
+    """What it costs that tasks which share a decoder have their gradients taken one by one."""
+    network, weighting = training.model.network, training.weighting
+    passes = network.shared_decoder_passes(training.model.tasks)
+    if isinstance(weighting, GradientWeighting) and passes > 1:
+        LOG.info(
+            "%d dense tasks share one decoder, so its backward runs %d times per step; "
+            "backbone.decoders: separate gives each a light one of its own",
+            passes,
+            passes,
+        )
+
+
 def _finish(job: Job, ready: Ready, training: Training) -> Run:
     """Put the weights that are kept into ``model/``, whole or not at all."""
-    use_best = job.training.keep == "best" and ready.val and training.best_checkpoint.is_file()
+    use_best = job.training.keep == "best" and bool(ready.val) and training.best_epoch > 0
     weights: dict[str, Any] = (
-        load_tree(training.best_checkpoint)["network"] if use_best else training.averaged.state_dict()
+        from_first(lambda: load_tree(training.best_checkpoint))["network"]
+        if use_best
+        else training.averaged.state_dict()
     )
     ready.model.network.load_state_dict(weights)
     ready.model.metadata = {
@@ -237,22 +315,20 @@ def _finish(job: Job, ready: Ready, training: Training) -> Run:
         "kept": f"epoch {training.best_epoch}" if use_best else "last",
         "validation_score": training.best_score if use_best else None,
     }
-    final = job.output / "model"
-    with replaced_folder(final) as folder:
-        ready.model.save(folder)
     return Run(
         job.output,
-        load_model(final, allow=_third_party(job)),
+        _save_model(job, ready) if leads() else ready.model,
         training.best_score if training.best_epoch else math.nan,
         training.best_epoch,
         ready.refused,
     )
 
 
-def _third_party(job: Job) -> list[str]:
-    """Members outside medmtl that this job's own config named, and so trusts."""
-    types = [str(section.get("type", "")) for section in (*job.tasks.values(), job.backbone)]
-    return [name for name in types if ":" in name]
+def _save_model(job: Job, ready: Ready) -> Model:
+    final = job.output / "model"
+    with replaced_folder(final) as folder:
+        ready.model.save(folder)
+    return load_model(final, allow=job.third_party)
 
 
 def _write_yaml(path: Path, data: dict[str, Any]) -> None:

@@ -18,10 +18,12 @@ from ignite.handlers.tensorboard_logger import TensorboardLogger
 from medmtl.data.batch import TrainingBatches, to_device
 from medmtl.data.prepare import PreparedCase
 from medmtl.engine.checkpoint import random_state, restore_random_state, save_tree
-from medmtl.engine.evaluator import build_evaluator, overall_score, run_evaluator
+from medmtl.engine.evaluator import overall_score, validate
 from medmtl.engine.logs import EpochLog, StepLog
+from medmtl.engine.ranks import average_statistics, leads, rank
 from medmtl.engine.settings import TrainingSettings
 from medmtl.engine.step import train_step
+from medmtl.engine.validation_loss import validation_losses
 from medmtl.inference.device import fast_dtype
 from medmtl.inference.model import Model
 from medmtl.inference.predictor import Context
@@ -43,6 +45,7 @@ class Training:
         ema: keeps the exponential moving average of the network, unless that is off.
         weighting: task weighting.
         optimizer: over network and weighting.
+        scaler: of float16 gradients, where that is the precision.
         batches: training batches by step.
         val: prepared validation cases.
         settings: how long, how fast.
@@ -72,6 +75,7 @@ class Training:
     best_epoch: int = 0
     progress: Callable[[int, int], None] | None = None
     stopping: EarlyStopping | None = None
+    scaler: torch.amp.GradScaler | None = None
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -103,6 +107,8 @@ def build_trainer(training: Training) -> Engine:
         (Events.EPOCH_COMPLETED, lambda e: training.weighting.end_epoch()),
         (Events.EPOCH_COMPLETED, lambda e: _validate(training, e)),
         (Events.EPOCH_COMPLETED, lambda e: _report_collapse(training, e)),
+        (Events.EPOCH_COMPLETED, lambda e: _report_bad_losses(training, e)),
+        (Events.EPOCH_COMPLETED(once=1), lambda e: _report_unlabelled(training, e)),
         (Events.EPOCH_COMPLETED, lambda e: _keep_best(training, e)),
     ]
     if training.ema is not None:
@@ -111,10 +117,12 @@ def build_trainer(training: Training) -> Engine:
     if s.patience:
         training.stopping = EarlyStopping(s.patience, _score_or_epoch, trainer)
         handlers.append((Events.EPOCH_COMPLETED, training.stopping))
-    handlers.append((Events.EPOCH_COMPLETED, lambda e: _save(training, e)))
+    if leads():
+        handlers.append((Events.EPOCH_COMPLETED, lambda e: _save(training, e)))
     for event, handler in handlers:
         trainer.add_event_handler(event, handler)
-    _attach_tensorboard(training, trainer)
+    if leads():
+        _attach_tensorboard(training, trainer)
     return trainer
 
 
@@ -125,25 +133,42 @@ def _set_momentum(training: Training, engine: Engine) -> None:
 
 def _step(training: Training, step: int) -> StepOutput:
     training.model.network.train()
-    batch = to_device(training.batches.batch(step), training.device)
+    s = training.settings
+    _seed_strangers(training, step)
+    batches = [training.batches.batch(s.accumulate * step + part) for part in range(s.accumulate)]
     return train_step(
         training.model.network,
-        batch,
+        [to_device(batch, training.device) for batch in batches],
         training.model.tasks,
         training.weighting,
         training.optimizer,
-        autocast=autocast_dtype(training.settings.precision, training.device),
-        max_gradient_norm=training.settings.max_gradient_norm,
+        autocast=autocast_dtype(s.precision, training.device),
+        max_gradient_norm=s.max_gradient_norm,
+        scaler=training.scaler,
+        compare=s.gradient_diagnostics > 0 and step % s.gradient_diagnostics == 0,
     )
+
+
+def _seed_strangers(training: Training, step: int) -> None:
+    """Let a third party's network, which draws from torch's global state, draw by step and rank.
+
+    Ranks then differ from each other, and a resumed run goes on alike.
+    """
+    torch.manual_seed(training.batches.seed * 1_000_000_007 + step * 1_000_003 + rank())
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The dtype of mixed precision that `training.precision` means on a device, or None for float32.
 
     Raises:
-        ConfigError: bfloat16 asked for on a CPU without the instructions, where it can be 35 times slower.
+        ConfigError: bfloat16 asked for on a CPU without the instructions, where it can be 35 times slower, or
+            float16 on any CPU.
     """
     fast = fast_dtype(device)
+    if precision == "float16":
+        if device.type == "cpu":
+            raise ConfigError("training.precision: float16 is for GPUs; use auto or float32")
+        return torch.float16
     if precision == "bfloat16" and fast is None:
         raise ConfigError("training.precision: this CPU has no fast bfloat16 (AMX); use auto or float32")
     return None if precision == "float32" else fast
@@ -180,14 +205,17 @@ def _show_progress(training: Training, engine: Engine) -> None:
 def _validate(training: Training, engine: Engine) -> None:
     """Judge the averaged weights on the validation cases and append a row to `metrics.csv`."""
     means = training.step_log.means()
+    s = training.settings
+    average_statistics(training.model.network)
+    average_statistics(training.averaged)
     context = Context(
         training.averaged.eval(),
         training.model.tasks,
         training.model.preparation,
         training.device,
-        training.settings.mirror,
+        s.mirror,
     )
-    metrics = run_evaluator(build_evaluator(context), training.val)
+    metrics = validate(context, training.val)
     score = overall_score(metrics)
     engine.state.score = score  # type: ignore[attr-defined]
     row: dict[str, Any] = {
@@ -198,12 +226,17 @@ def _validate(training: Training, engine: Engine) -> None:
     }
     row.update({f"train.{name}": value for name, value in means.items()})
     for task, found in metrics.items():
-        row.update({f"val.{task}.{name}": value for name, value in found.items() if name != "score"})
+        row.update({f"val.{task}.{name}": value for name, value in found.items()})
+    if s.validation_losses and leads():
+        losses = validation_losses(context, training.val, training.batches.columns)
+        row.update({f"val.loss.{task}": value for task, value in losses.items()})
     row["val.score"] = score
     training.epoch_log.add(row)
     engine.state.metrics = {k: v for k, v in row.items() if isinstance(v, float) and math.isfinite(v)}
     told = ", ".join(
-        f"{key.removeprefix('val.')} {value:.3g}" for key, value in row.items() if key.startswith("val.")
+        f"{key.removeprefix('val.')} {value:.3g}"
+        for key, value in row.items()
+        if key.startswith("val.") and (key == "val.score" or not key.endswith(".score"))
     )
     LOG.info(
         "epoch %d, step %d: %s", engine.state.epoch, engine.state.iteration, told or "no validation labels"
@@ -220,13 +253,24 @@ def _report_collapse(training: Training, engine: Engine) -> None:
         )
 
 
+def _report_bad_losses(training: Training, engine: Engine) -> None:
+    """What the policy `skip-step` or `drop-task` kept out so far; `stop` has ended the run before."""
+    for task, steps in training.weighting.bad_loss_steps().items():
+        LOG.warning("task %r had a loss that cannot be used on %d steps so far", task, steps)
+
+
+def _report_unlabelled(training: Training, engine: Engine) -> None:
+    for task in training.weighting.never_seen():
+        LOG.warning("task %r has had no label in the first epoch, and has learned nothing", task)
+
+
 def _keep_best(training: Training, engine: Engine) -> None:
     score = float(engine.state.score)  # type: ignore[attr-defined]
     if score > training.best_score:
         training.best_score, training.best_epoch = score, engine.state.epoch
-        save_tree(
-            training.best_checkpoint, {"network": training.averaged.state_dict(), "epoch": engine.state.epoch}
-        )
+        if leads():
+            weights = training.averaged.state_dict()
+            save_tree(training.best_checkpoint, {"network": weights, "epoch": engine.state.epoch})
 
 
 def _score_or_epoch(engine: Engine) -> float:
@@ -246,6 +290,7 @@ def _save(training: Training, engine: Engine) -> None:
             "averaged": training.averaged.state_dict(),
             "weighting": dict(training.weighting.state_dict()),
             "optimizer": training.optimizer.state_dict(),
+            "scaler": training.scaler.state_dict() if training.scaler else {},
             "best": {"score": training.best_score, "epoch": training.best_epoch},
             "stopping": dict(training.stopping.state_dict()) if training.stopping else {},
             "seconds": time.perf_counter() - training.started,
@@ -271,6 +316,8 @@ def restore(training: Training, trainer: Engine, found: dict[str, Any]) -> None:
             f"({str(error).splitlines()[0]}); use another output folder"
         ) from error
     training.best_score, training.best_epoch = found["best"]["score"], found["best"]["epoch"]
+    if training.scaler is not None and found.get("scaler"):
+        training.scaler.load_state_dict(found["scaler"])
     if training.stopping is not None and found["stopping"]:
         training.stopping.load_state_dict(found["stopping"])
     training.started = time.perf_counter() - found["seconds"]

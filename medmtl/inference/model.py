@@ -88,7 +88,7 @@ class Model:
             "medmtl_model": FORMAT,
             "channels": list(self.channels),
             "covariates": list(self.covariates),
-            "preparation": _plain(asdict(self.preparation)),
+            "preparation": self.preparation.as_plain(),
             "backbone": self.backbone,
             "tasks": {n: {**self.task_sections[n], "state": t.state()} for n, t in self.tasks.items()},
             "columns": {name: column_section(column) for name, column in self.columns.items()},
@@ -183,16 +183,13 @@ def _assemble(folder: Path, found: Mapping[str, Any], allow: Sequence[str]) -> M
     for name, task in tasks.items():
         task.load_state(found["tasks"][name].get("state") or {})
     _load_weights(network, folder / "model.safetensors")
-    preparation: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in found["preparation"].items()
-    }
     metadata = folder / "metadata.json"
     return Model(
         network=network.eval(),
         tasks=tasks,
         task_sections=sections,
         backbone=found["backbone"],
-        preparation=Preparation(**preparation),
+        preparation=Preparation.from_plain(found["preparation"]),
         channels=tuple(found["channels"]),
         columns=columns,
         covariates=covariates,
@@ -219,10 +216,6 @@ def _load_weights(network: torch.nn.Module, path: Path) -> None:
             f"{path}: does not fit its model.yaml ({len(wrong)} tensors differ, the first is {wrong[0]!r})"
         )
     network.load_state_dict(weights)
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def _column(name: str, section: Mapping[str, Any]) -> Column:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medmtl.models.case_dropout import CaseDropout
 from medmtl.models.descriptors import FrameShapes, Ring, cycle_size, describe_cycle
 from medmtl.models.features import Features
 from medmtl.models.frames import attention_over_frames, extreme_frames, extreme_values, mean_over_frames
@@ -108,7 +109,7 @@ class CaseHead(Head):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         first = nn.Linear(width + n_known + 1, hidden)
-        self.mlp = nn.Sequential(first, nn.LeakyReLU(), nn.Dropout(dropout), last)
+        self.mlp = nn.Sequential(first, nn.LeakyReLU(), CaseDropout(dropout), last)
 
     def set_statistics(self, shapes: Tensor, covariates: Tensor) -> None:
         """Standardize inputs by training cases' shapes ``(B, S)`` and covariates ``(B, V)``, NaN unknown."""
@@ -153,9 +154,14 @@ class CaseHead(Head):
         return flat.mean(2)
 
     def from_frames(
-        self, frames: FrameSummary, case_of_frame: Tensor, spacing_mm: Tensor, covariates: Tensor
+        self,
+        frames: FrameSummary,
+        case_of_frame: Tensor,
+        spacing_mm: Tensor,
+        covariates: Tensor,
+        seeds: Sequence[int] = (),
     ) -> Tensor:
-        """Combine each case's frames into ``(B, K)`` outputs."""
+        """Combine each case's frames into ``(B, K)`` outputs; ``seeds`` are those of `CaseDropout`."""
         n_cases = int(spacing_mm.shape[0])
         if frames.shapes is not None:
             volume = frames.shapes.volume_ml
@@ -175,7 +181,9 @@ class CaseHead(Head):
             else:
                 pooled = mean_over_frames(frames.pooled, case_of_frame, n_cases)
             parts.append(self.feature_norm(pooled))
-        output = self.mlp(torch.cat(parts, dim=1))
+        output = torch.cat(parts, dim=1)
+        for layer in self.mlp:
+            output = layer(output, seeds) if isinstance(layer, CaseDropout) else layer(output)
         return output if self.linear is None else output + self.linear(known)
 
     def _known(self, frames: FrameSummary, ed: Tensor, es: Tensor, covariates: Tensor) -> Tensor:
@@ -193,4 +201,6 @@ class CaseHead(Head):
         """``(B, K)``, in float32 even under autocast."""
         with torch.autocast(features.case_of_frame.device.type, enabled=False):
             frames = self.frame_summary(features)
-            return self.from_frames(frames, features.case_of_frame, features.spacing_mm, features.covariates)
+            return self.from_frames(
+                frames, features.case_of_frame, features.spacing_mm, features.covariates, features.seeds
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -22,8 +22,10 @@ class Features:
         case_of_frame: ``(N,)`` case of each frame.
         spacing_mm: ``(B, 3)``.
         covariates: ``(B, V)``, NaN where unknown.
+        seeds: one per case, from which dropout follows; empty leaves that to torch's global state.
         masks: by task, soft masks ``(N, K, X, Y, Z)`` of the heads that ran before.
         described: shapes of masks by what was asked, so that several heads share one description.
+        opened: what `Backbone.encode_opened` gave besides the pyramid, where gradients are to be compared.
     """
 
     pyramid: Sequence[Tensor]
@@ -31,13 +33,19 @@ class Features:
     case_of_frame: Tensor
     spacing_mm: Tensor
     covariates: Tensor
+    seeds: Sequence[int] = ()
     masks: dict[str, Tensor] = field(default_factory=dict)
     described: dict[tuple[tuple[str, ...], Ring | None], FrameShapes] = field(default_factory=dict)
+    opened: Sequence[tuple[Tensor, ...]] = ()
 
     @cached_property
     def decoded(self) -> list[Tensor]:
         """Decoded features, finest first."""
         return self.decode(self.pyramid)
+
+    def through(self, decode: Callable[[Sequence[Tensor]], list[Tensor]]) -> Features:
+        """The same features, read through another decoder; masks and shapes stay shared."""
+        return replace(self, decode=decode)
 
     def soft_masks(self, tasks: Sequence[str]) -> Tensor:
         """Soft masks of several tasks side by side ``(N, K, X, Y, Z)``, detached, float32."""

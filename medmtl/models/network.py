@@ -14,10 +14,13 @@ from medmtl.models.heads import Head
 from medmtl.types import ConfigError
 
 Output = Tensor | list[Tensor]
+Decode = Callable[[Sequence[Tensor]], list[Tensor]]
 
 
 class MultiTaskNetwork(nn.Module):
     """A backbone shared by the heads of all tasks (hard parameter sharing, Caruana 1997).
+
+    Where the backbone asks for separate decoders, every dense head reads the pyramid through one of its own.
 
     Args:
         backbone: the shared trunk.
@@ -31,9 +34,15 @@ class MultiTaskNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
+        dense = [task for task, head in heads.items() if not isinstance(head, CaseHead)]
+        own = dense if backbone.separate_decoders else []
+        self.decoders = nn.ModuleDict({task: backbone.build_decoder() for task in own})
         self._encode: Callable[[Tensor], list[Tensor]] = backbone.encode
-        self._decode: Callable[[Sequence[Tensor]], list[Tensor]] = backbone.decode
+        self._encode_opened = backbone.encode_opened
+        self._decode: Decode = backbone.decode
+        self._decode_own: dict[str, Decode] = dict(self.decoders.items())
         self._order = self._by_dependency(heads)
+        self.compiled = False
 
     @staticmethod
     def _by_dependency(heads: Mapping[str, Head]) -> tuple[str, ...]:
@@ -66,16 +75,62 @@ class MultiTaskNetwork(nn.Module):
                 wanted.update(self.head(task).reads_masks)
         return tuple(task for task in self._order if task in wanted)
 
-    def compile_trunk(self) -> None:
-        """Compile encoder and decoder; worth its minute on a GPU."""
-        self._encode = torch.compile(self.backbone.encode)
-        self._decode = torch.compile(self.backbone.decode)
+    def compile_trunk(self, backend: str = "inductor", *, tasks_apart: bool = False) -> None:
+        """Compile encoder and decoders; worth its minute on a GPU.
+
+        Args:
+            backend: of `torch.compile`.
+            tasks_apart: the backward of a decoder that tasks share will run once for each of them, so that
+                the first one must leave what it read to the next. For the whole process: PyTorch has no other
+                switch.
+        """
+        self.compiled = True
+        if tasks_apart and self.shared_decoder_passes(self.heads) > 1:
+            torch._functorch.config.donated_buffer = False
+        self._encode = torch.compile(self.backbone.encode, backend=backend)
+        self._encode_opened = torch.compile(self.backbone.encode_opened, backend=backend)
+        self._decode = torch.compile(self.backbone.decode, backend=backend)
+        self._decode_own = {
+            task: torch.compile(decoder, backend=backend) for task, decoder in self.decoders.items()
+        }
+
+    def all_decoders(self) -> list[Decode]:
+        """The shared decoder, or those of the dense tasks."""
+        return list(self.decoders.values()) if self.backbone.separate_decoders else [self.backbone.decode]
+
+    def dense_tasks(self, tasks: Iterable[str]) -> list[str]:
+        """Those of the tasks whose heads read decoded features."""
+        return [task for task in tasks if not isinstance(self.head(task), CaseHead)]
+
+    def shared_decoder_passes(self, tasks: Iterable[str]) -> int:
+        """How often the shared decoder's backward runs when these tasks' gradients are taken one by one.
+
+        A joint backward runs it once. Separate decoders run once each either way, so they are not counted.
+        """
+        return 0 if self.backbone.separate_decoders else len(self.dense_tasks(tasks))
 
     def features(
-        self, image: Tensor, case_of_frame: Tensor, spacing_mm: Tensor, covariates: Tensor
+        self,
+        image: Tensor,
+        case_of_frame: Tensor,
+        spacing_mm: Tensor,
+        covariates: Tensor,
+        *,
+        seeds: Sequence[int] = (),
+        opened: bool = False,
     ) -> Features:
-        """Run the encoder on ``(N, C, X, Y, Z)``; the decoder waits until a head asks."""
-        return Features(self._encode(image), self._decode, case_of_frame, spacing_mm, covariates)
+        """Run the encoder on ``(N, C, X, Y, Z)``; a decoder waits until a head asks.
+
+        Args:
+            image: all frames of all cases.
+            case_of_frame: the case of each frame.
+            spacing_mm: of each case.
+            covariates: of each case.
+            seeds: of each case, for dropout.
+            opened: keep what it takes to compare gradients on the last convolution of each level.
+        """
+        pyramid, parts = self._encode_opened(image) if opened else (self._encode(image), [])
+        return Features(pyramid, self._decode, case_of_frame, spacing_mm, covariates, seeds, opened=parts)
 
     def run_dense(self, features: Features, needed: Sequence[str]) -> dict[str, Output]:
         """Outputs of the dense heads among the ``needed`` tasks; masks that are read go into ``features``."""
@@ -85,7 +140,8 @@ class MultiTaskNetwork(nn.Module):
             head = self.head(task)
             if isinstance(head, CaseHead):
                 continue
-            outputs[task] = head(features)
+            own = self._decode_own.get(task)
+            outputs[task] = head(features if own is None else features.through(own))
             if task in read:
                 masks = head.masks(outputs[task], features)
                 assert masks is not None, f"task {task!r} makes no masks that others could read"
@@ -106,7 +162,23 @@ class MultiTaskNetwork(nn.Module):
         spacing_mm: Tensor,
         covariates: Tensor,
         tasks: Iterable[str] | None = None,
+        *,
+        seeds: Sequence[int] = (),
+        cut: Callable[[Features], Features] | None = None,
+        opened: bool = False,
     ) -> dict[str, Output]:
-        """All asked tasks (all by default) of a batch; shapes as in `medmtl.types.Batch`."""
-        features = self.features(image, case_of_frame, spacing_mm, covariates)
+        """All asked tasks (all by default) of a batch; shapes as in `medmtl.types.Batch`.
+
+        Args:
+            image: all frames of all cases.
+            case_of_frame: the case of each frame.
+            spacing_mm: of each case.
+            covariates: of each case.
+            tasks: those wanted.
+            seeds: of each case, from which dropout follows; without them, from torch's global state.
+            cut: takes the features and gives those that decoders and heads read; see `medmtl.engine.cut`.
+            opened: keep for the cut what lies around the last convolutions.
+        """
+        features = self.features(image, case_of_frame, spacing_mm, covariates, seeds=seeds, opened=opened)
+        features = features if cut is None else cut(features)
         return self.run_heads(features, self._order if tasks is None else tasks)

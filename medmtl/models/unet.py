@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
-import torch
-from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock, get_conv_layer
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from medmtl.models.backbone import BACKBONES, Backbone
+from medmtl.models.levels import Level, PlainLevel, ResidualLevel
+from medmtl.models.unet_decoder import UNetDecoder, run_decoder
 from medmtl.types import ConfigError
 
 Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
-NORM = ("INSTANCE", {"affine": True})
-ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
+LIGHT = 2
+"""A light decoder has the widths of the full one divided by this, and a third of its multiplications."""
 
 
 @BACKBONES.register("unet")
@@ -28,6 +28,8 @@ class UNet(Backbone):
         kernels: kernel of each level; 1 along an axis means that slices are not mixed yet.
         strides: stride into each level; the first is usually ``(1, 1, 1)``.
         residual: residual instead of plain encoder blocks.
+        decoders: one full decoder ``shared`` by all dense tasks, or a ``separate`` one of half the width for
+            each, which costs a third of a full one.
 
     Raises:
         ConfigError: the three lists have different lengths.
@@ -40,6 +42,7 @@ class UNet(Backbone):
         kernels: Sequence[Triple],
         strides: Sequence[Triple],
         residual: bool = True,
+        decoders: Literal["shared", "separate"] = "shared",
     ) -> None:
         super().__init__()
         if not len(widths) == len(kernels) == len(strides) >= 2:
@@ -47,32 +50,36 @@ class UNet(Backbone):
                 f"backbone: widths ({len(widths)}), kernels ({len(kernels)}) and strides ({len(strides)}) "
                 "must have the same number of levels, at least 2"
             )
-        kernel = [cast(Triple, tuple(k)) for k in kernels]
-        stride = [cast(Triple, tuple(s)) for s in strides]
-        block = UnetResBlock if residual else UnetBasicBlock
+        self._kernels = [cast(Triple, tuple(k)) for k in kernels]
+        self._strides = [cast(Triple, tuple(s)) for s in strides]
+        level = ResidualLevel if residual else PlainLevel
+        self.separate_decoders = decoders == "separate"
         self.pyramid_channels = tuple(widths)
-        self.decoded_channels = tuple(widths[:-1])
+        self.decoded_channels = tuple(
+            max(1, w // LIGHT) if self.separate_decoders else w for w in widths[:-1]
+        )
         total, cumulative = (1, 1, 1), []
-        for s in stride:
+        for s in self._strides:
             total = (total[0] * s[0], total[1] * s[1], total[2] * s[2])
             cumulative.append(total)
         self.strides = tuple(cumulative)
         inputs = [in_channels, *widths[:-1]]
         self.encoder = nn.ModuleList(
-            block(3, i, o, kernel_size=k, stride=s, norm_name=NORM, act_name=ACTIVATION)
-            for i, o, k, s in zip(inputs, widths, kernel, stride, strict=True)
+            level(i, o, k, s) for i, o, k, s in zip(inputs, widths, self._kernels, self._strides, strict=True)
         )
-        self.upsample = nn.ModuleList(
-            get_conv_layer(
-                3, widths[i + 1], widths[i], kernel_size=stride[i + 1], stride=stride[i + 1],
-                act=None, norm=None, conv_only=True, is_transposed=True,
-            )
-            for i in range(len(widths) - 1)
-        )  # fmt: skip
-        self.decoder = nn.ModuleList(
-            UnetBasicBlock(3, 2 * w, w, kernel_size=k, stride=1, norm_name=NORM, act_name=ACTIVATION)
-            for w, k in zip(widths[:-1], kernel[:-1], strict=True)
-        )
+        shared = None if self.separate_decoders else self.build_decoder()
+        self.upsample = nn.ModuleList() if shared is None else shared.upsample
+        self.decoder = nn.ModuleList() if shared is None else shared.decoder
+
+    def build_decoder(self) -> UNetDecoder:
+        """A new decoder."""
+        return UNetDecoder(self.pyramid_channels, self.decoded_channels, self._kernels, self._strides)
+
+    def level(self, index: int) -> Level:
+        """One level of the encoder, 0 the finest."""
+        level = self.encoder[index]
+        assert isinstance(level, Level)
+        return level
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """``(N, C, X, Y, Z)`` -> one feature map per level, finest first."""
@@ -82,12 +89,33 @@ class UNet(Backbone):
             pyramid.append(image)
         return pyramid
 
+    def encode_opened(self, image: Tensor) -> tuple[list[Tensor], list[tuple[Tensor, ...]]]:
+        """The pyramid, and each level's last convolution opened: its input and its output."""
+        pyramid: list[Tensor] = []
+        opened: list[tuple[Tensor, ...]] = []
+        for index in range(len(self.encoder)):
+            level = self.level(index)
+            inner, *others = level.start(image)
+            y = level.last(inner)
+            image = level.finish(y, *others)
+            pyramid.append(image)
+            opened.append((inner.detach(), y.detach()))
+        return pyramid, opened
+
+    def last_convolution(self, level: int) -> nn.Conv3d:
+        """The last convolution of a level."""
+        return self.level(level).last_convolution
+
+    def after_last(self, level: int, y: Tensor, *others: Tensor) -> Tensor:
+        """The norm after a level's last convolution; the residual and the activation follow."""
+        found: Tensor = self.level(level).norm2(y)
+        return found
+
+    def at_after_last(self, level: int, features: Tensor, gradient: Tensor) -> Tensor:
+        """Gradient at that norm's output: past the activation, and past the sum with the residual."""
+        return self.level(level).before_activation(features, gradient)
+
     def decode(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
         """Pyramid -> decoded feature maps, finest first."""
-        x = pyramid[-1]
-        decoded: list[Tensor] = []
-        for level in reversed(range(len(self.decoder))):
-            x = torch.cat([self.upsample[level](x), pyramid[level]], dim=1)
-            x = self.decoder[level](x)
-            decoded.append(x)
-        return decoded[::-1]
+        assert not self.separate_decoders, "every dense task has a decoder of its own"
+        return run_decoder(self.upsample, self.decoder, pyramid)

@@ -1,18 +1,22 @@
-"""The plan: on which grid the network works and how it is shaped; what a config leaves open, data decide."""
+"""The plan: on which grid the network works, how it is shaped, how many cases make a step.
+
+What a config or a person's plan leaves open, the data and the memory decide; each decision has its reason.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medmtl.data.normalize import plain_normalization
 from medmtl.data.prepare import Preparation
+from medmtl.plan.budget import Budget
 from medmtl.plan.fingerprint import Fingerprint
-from medmtl.plan.topology import network_topology
-from medmtl.types import ConfigError
-
-PATCH_VOXELS = 160 * 160 * 16
-"""Voxels of a patch that the data chooses; a config may ask for more."""
+from medmtl.plan.intensities import complete_normalization, wanted_normalization
+from medmtl.plan.memory import Need
+from medmtl.plan.network import NetworkPlan
+from medmtl.plan.spacing import target_spacing
+from medmtl.plan.wishes import Load, Wishes
 
 
 @dataclass(frozen=True)
@@ -22,91 +26,56 @@ class Plan:
     Attributes:
         preparation: grid, patch and normalization.
         backbone: ``type`` and arguments of the backbone, complete.
-        reasons: one sentence per decision.
+        batch_size: cases per step.
+        reasons: by key of `plan.yaml`, sentences; empty for what was asked for.
+        need: memory of a step, where it can be counted.
     """
 
     preparation: Preparation
     backbone: dict[str, Any]
-    reasons: tuple[str, ...]
+    batch_size: int
+    reasons: dict[str, list[str]]
+    need: Need | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for `plan.yaml`."""
         return {
             "spacing_mm": list(self.preparation.spacing_mm),
             "patch": list(self.preparation.patch),
-            "normalization": self.preparation.normalization,
+            "normalization": plain_normalization(self.preparation.normalizations),
             "backbone": self.backbone,
-            "reasons": list(self.reasons),
+            "batch_size": self.batch_size,
         }
 
 
-def make_plan(
-    found: Fingerprint,
-    *,
-    backbone: dict[str, Any],
-    spacing_mm: Sequence[float | None] | None = None,
-    patch: Sequence[int] | None = None,
-    normalization: str = "zscore",
-) -> Plan:
-    """Fill in what the config left open.
+def make_plan(found: Fingerprint, wishes: Wishes, budget: Budget, load: Load | None = None) -> Plan:
+    """Fill in what was left open.
 
     Args:
-        found: fingerprint of the training cases.
-        backbone: ``type`` and arguments; for a ``unet``, ``kernels`` and ``strides`` may be missing.
-        spacing_mm: target voxel size; None entries keep the case's own.
-        patch: voxels that the network sees at once.
-        normalization: see `Preparation`.
+        found: fingerprint of the cases outside the test split, with voxels where a window has to be measured.
+        wishes: what was not left open.
+        budget: memory to plan for.
+        load: what a step carries besides the backbone.
 
     Raises:
-        ConfigError: the patch cannot be divided by the network's strides.
+        ConfigError: the patch cannot be divided by the network's strides, or nothing fits the memory; says
+            which number to change.
     """
-    reasons: list[str] = []
-    if spacing_mm is None:
-        spacing_mm = [
-            found.spacing_mm[0],
-            found.spacing_mm[1],
-            None if found.is_stack else found.spacing_mm[2],
-        ]
-        kept = ", slices are kept as they are" if found.is_stack else ""
-        reasons.append(f"spacing: the median of the training cases{kept}")
-    target = [
-        own if wanted is None else wanted for own, wanted in zip(found.spacing_mm, spacing_mm, strict=True)
-    ]
-    scale = [own / new for own, new in zip(found.spacing_mm, target, strict=True)]
-    network = dict(backbone)
-    levels = len(network.get("widths", (32, 64, 128, 256, 320)))
-    if patch is None:
-        patch = _patch([n * s for n, s in zip(found.shape, scale, strict=True)], found.largest[2] * scale[2])
-        reasons.append(f"patch: the median volume, cut in-plane to at most {PATCH_VOXELS} voxels")
-    if network.get("type", "unet") == "unet":
-        network["type"] = "unet"
-        kernels, strides = network_topology(target, patch, levels)
-        network.setdefault("kernels", kernels)
-        network.setdefault("strides", strides)
-        network["widths"] = list(network.get("widths", (32, 64, 128, 256, 320)))[: len(network["strides"])]
-        if not {"kernels", "strides"} <= backbone.keys():
-            reasons.append("kernels and strides: nnU-Net's rules on the target spacing and patch")
-        for axis, name in enumerate("xyz"):
-            product = 1
-            for stride in network["strides"]:
-                product *= stride[axis]
-            if patch[axis] % product:
-                raise ConfigError(
-                    f"patch: {patch[axis]} voxels along {name} are not a multiple of the network's stride "
-                    f"{product}; use {-(-patch[axis] // product) * product}"
-                )
-    x, y, z = (None if s is None else float(s) for s in spacing_mm)
-    px, py, pz = (int(p) for p in patch)
-    return Plan(Preparation((x, y, z), (px, py, pz), normalization), network, tuple(reasons))
-
-
-def _patch(shape: Sequence[float], deepest: float) -> list[int]:
-    """Patch of at most PATCH_VOXELS, a multiple of 16 in-plane; the whole stack up to 16 slices."""
-    depth = round(deepest) if deepest <= 16 else max(8, 8 * round(min(shape[2], 64) / 8))
-    x, y = (max(16, 16 * round(size / 16)) for size in shape[:2])
-    while x * y * depth > PATCH_VOXELS:
-        if x >= y:
-            x -= 16
-        else:
-            y -= 16
-    return [x, y, depth]
+    carried = load or Load()
+    reasons: dict[str, list[str]] = {}
+    spacing, why = target_spacing(found, wishes.slices)
+    if wishes.spacing_mm is None:
+        reasons["spacing_mm"] = [why]
+    else:
+        x, y, z = (None if s is None else float(s) for s in wishes.spacing_mm)
+        spacing = (x, y, z)
+    asked = wanted_normalization(found, wishes.normalization)
+    normalization, words = complete_normalization(asked, found)
+    if wishes.normalization in (None, "auto") or not all(entry.is_complete for entry in asked):
+        reasons["normalization"] = words
+    shaping = NetworkPlan(found, wishes, budget, carried, spacing)
+    patch, backbone = shaping.patch_and_backbone(reasons)
+    need = shaping.need(backbone, patch)
+    batch = shaping.batch_size(patch, need, reasons)
+    px, py, pz = patch
+    return Plan(Preparation(spacing, (px, py, pz), normalization), backbone, batch, reasons, need)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,43 +12,30 @@ from torch import Tensor, nn
 
 from medmtl.types import ConfigError
 from medmtl.weighting._alarm import CollapseAlarm
+from medmtl.weighting._bad_losses import BadLosses, Domain, objection, within
 from medmtl.weighting._checks import check_losses, check_tasks
+from medmtl.weighting._schedule import Schedule
+from medmtl.weighting._weighed import TINY, Weighed, share_of, weighted_sum
 
-TINY = 1e-20
-"""Losses are taken as at least this when one is divided by, so that a loss of 0 gives a number, not NaN."""
+__all__ = ["TINY", "Weighed", "Weighting", "share_of"]
 
 
 @dataclass(frozen=True)
-class Weighed:
-    """What a method decided for the P tasks present on one step.
+class _Step:
+    """The P tasks of one step: names, positions, ``(P,)`` detached float32 losses and which are usable."""
 
-    Attributes:
-        raw: ``(P,)`` raw weights, before any normalizer.
-        weights: ``(P,)`` factors of the losses; carry a gradient only if they are learned.
-        share: ``(P,)`` share of each task in the total, summing to 1, for the collapse alarm. Of the weight
-            where weights can be compared, of the weighted loss where a weight may only undo its loss's unit,
-            which is no collapse.
-    """
+    names: list[str]
+    present: tuple[int, ...]
+    losses: Tensor
+    usable: Tensor
 
-    raw: Tensor
-    weights: Tensor
-    share: Tensor
-
-
-def share_of(parts: Tensor, usable: Tensor) -> Tensor:
-    """Shares ``(P,)`` of parts >= 0 that sum to 1; tasks that are not usable hold nothing."""
-    kept = torch.where(usable, parts, 0.0)
-    largest = kept.max().clamp_min(TINY)
-    return kept / largest / (kept / largest).sum().clamp_min(TINY)
-
-
-def _weighted_sum(weights: Mapping[str, Tensor], losses: Mapping[str, Tensor]) -> Tensor:
-    """sum_i w_i L_i, at least in float32."""
-    widest = torch.float32
-    for loss in losses.values():
-        widest = torch.promote_types(widest, loss.dtype)
-    factors = torch.stack([weights[name] for name in losses])
-    return (factors * torch.stack([loss.to(widest) for loss in losses.values()])).sum()
+    @classmethod
+    def of(cls, weighting: Weighting, names: list[str], observed: Mapping[str, Tensor]) -> _Step:
+        present = tuple(weighting.tasks.index(name) for name in names)
+        losses = torch.empty(0)
+        if names:
+            losses = torch.stack([observed[name].detach().float() for name in names])
+        return cls(names, present, losses, within(losses, weighting.domain))
 
 
 class Weighting(nn.Module, ABC):
@@ -61,24 +48,36 @@ class Weighting(nn.Module, ABC):
     Args:
         tasks: names of the K tasks; their order carries no meaning.
 
+    Attributes:
+        domain: losses that the method can weigh, ``finite``, ``non-negative`` or ``positive``.
+        schedule: which tasks are due and whether weights are still equal, or None; see :meth:`due`.
+        bad_losses: what happens to losses outside the domain.
+        mute: tasks that were given a weight of 0 for good.
+
     Raises:
         ConfigError: no task, or a task named twice.
     """
+
+    domain: Domain = "finite"
+    mute: frozenset[str] = frozenset()
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__()
         self.tasks = check_tasks(tasks)
         self.alarm = CollapseAlarm(len(self.tasks))
+        self.bad_losses = BadLosses(self.tasks)
+        self.schedule: Schedule | None = None
         self._weights: dict[str, Tensor] = {}
         self._raw_weights: dict[str, Tensor] = {}
+        self._seen: set[str] = set()
 
     @abstractmethod
     def weigh(self, losses: Tensor, present: tuple[int, ...]) -> Weighed:
         """Decides the weights of one step and updates the method's state.
 
         Args:
-            losses: ``(P,)`` detached float32 losses; may hold NaN or inf, which must change nothing for the
-                rest.
+            losses: ``(P,)`` detached float32 losses; NaN or inf where a loss cannot be used, which must
+                change nothing for the rest.
             present: positions in ``tasks`` of the P present tasks, ascending.
         """
 
@@ -87,23 +86,30 @@ class Weighting(nn.Module, ABC):
         return None
 
     def end_epoch(self) -> None:
-        """Called by the trainer after each epoch, for methods that need epoch means."""
-        return
+        """Called by the trainer after each epoch; a method that needs epoch means extends it."""
+        if self.schedule is not None:
+            self.schedule.end_epoch()
 
     def __call__(
         self, losses: Mapping[str, Tensor], *, observed: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         """The total ``()`` of one step, at least float32.
 
+        Where no task may take part (a schedule leaves out all that are present, a policy refuses them, or all
+        were given a weight of 0), it is a 0 whose backward pass reaches nothing: every ``grad`` stays None,
+        so that no optimizer moves.
+
         Args:
             losses: ``()`` loss of each task that has labels here; an absent task is simply not in the
                 mapping.
             observed: losses averaged over all ranks, from which the weights follow; ``losses`` when None. A
-                task that is present on another rank only appears here alone.
+                task that is present on another rank only appears here alone. See
+                :func:`~medmtl.weighting.share_losses`.
 
         Raises:
             ConfigError: an unknown task, no task at all, or a loss that is not a scalar floating-point
                 tensor.
+            UnusableLossError: under ``skip-step`` or ``drop-task``, when no step can be taken any more.
         """
         return super().__call__(losses, observed=observed)
 
@@ -123,18 +129,63 @@ class Weighting(nn.Module, ABC):
                 )
         if not observed:
             raise ConfigError("no task has a loss on this step; skip the step instead of weighing nothing")
-        present = tuple(position for position, task in enumerate(self.tasks) if task in observed)
-        names = [self.tasks[position] for position in present]
-        seen = torch.stack([observed[name].detach().float() for name in names])
-        self._follow(seen.device)
-        weighed = self.weigh(seen, present)
-        self.alarm.update(weighed.share.detach(), present, torch.isfinite(seen))
-        weights = dict(zip(names, weighed.weights.unbind(), strict=True))
-        self._weights = dict(zip(names, weighed.weights.detach().clone().unbind(), strict=True))
-        self._raw_weights = dict(zip(names, weighed.raw.detach().clone().unbind(), strict=True))
-        total = _weighted_sum(weights, losses) if losses else torch.zeros((), device=seen.device)
-        penalty = self.penalty(present)
+        self._seen.update(observed)
+        self._weights, self._raw_weights = {}, {}
+        self._follow(next(iter(observed.values())).device)
+        step = self._admit(observed)
+        equal = self.schedule is not None and self.schedule.warming_up
+        if self.schedule is not None:
+            self.schedule.advance(step.names)
+        if self.mute.issuperset(step.names):
+            return torch.zeros((), device=self.alarm.steps.device, requires_grad=True)
+        return self._total(losses, step, equal=equal)
+
+    def _admit(self, observed: Mapping[str, Tensor]) -> _Step:
+        """What takes part: the tasks that are due, without those that the policy refuses."""
+        due = _Step.of(self, self.due(task for task in self.tasks if task in observed), observed)
+        self.bad_losses.count(due.usable, due.present)
+        kept = self.bad_losses.keep(due.names, due.usable)
+        return due if kept == due.names else _Step.of(self, kept, observed)
+
+    def _total(self, losses: Mapping[str, Tensor], step: _Step, *, equal: bool) -> Tensor:
+        weighed = self.weigh(torch.where(step.usable, step.losses, torch.nan), step.present)
+        if equal:
+            even = torch.ones_like(step.losses)
+            weighed = Weighed(weighed.raw, even, even / len(step.names))
+        self.alarm.update(weighed.share.detach(), step.present, step.usable)
+        factors = torch.where(step.usable, weighed.weights, 0.0)
+        self._weights = dict(zip(step.names, factors.detach().clone().unbind(), strict=True))
+        self._raw_weights = dict(zip(step.names, weighed.raw.detach().clone().unbind(), strict=True))
+        # A loss outside the domain makes the total NaN; a 0 does not, it only has nothing to teach.
+        total = torch.where(step.usable | (step.losses == 0), 0.0, torch.nan).sum()
+        here = [name for name in step.names if name in losses]
+        if here:
+            weights = dict(zip(step.names, factors.unbind(), strict=True))
+            total = total + weighted_sum(weights, {name: losses[name] for name in here})
+        else:
+            total.requires_grad_()  # so that a rank without labels calls backward as the others do
+        penalty = None if equal else self.penalty(step.present)
         return total if penalty is None else total + penalty
+
+    def due(self, names: Iterable[str]) -> list[str]:
+        """Those of the tasks that the schedule lets take part in the coming step, on the host."""
+        return list(names) if self.schedule is None else self.schedule.due(names)
+
+    def objection(self, loss: float) -> str | None:
+        """Why a loss must stop a run, such as "was not finite"; None if the policy is another, or it is fine.
+
+        For logs, which see the losses later than the step that they belong to.
+        """
+        return objection(loss, self.domain) if self.bad_losses.policy == "stop" else None
+
+    def bad_loss_steps(self) -> dict[str, int]:
+        """Steps of this process on which a task's loss could not be used, by task. Waits for the device."""
+        counts: list[int] = self.bad_losses.steps.tolist()
+        return {task: count for task, count in zip(self.tasks, counts, strict=True) if count}
+
+    def never_seen(self) -> tuple[str, ...]:
+        """Tasks that have had no loss since this process began."""
+        return tuple(task for task in self.tasks if task not in self._seen)
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -171,8 +222,14 @@ class Weighting(nn.Module, ABC):
         """
         saved = tuple(bytes(state.tolist()).decode().split("\n"))
         if saved != self.tasks:
+            gone = [task for task in saved if task not in self.tasks]
+            new = [task for task in self.tasks if task not in saved]
+            differ = [f"{', '.join(gone)} only there"] * bool(gone) + [f"{', '.join(new)} only here"] * bool(
+                new
+            )
             raise ConfigError(
-                f"this weighting's state was saved for tasks {saved}; it cannot go on with {self.tasks}"
+                f"this weighting's state was saved for tasks {', '.join(saved)}, and cannot go on with "
+                f"{', '.join(self.tasks)}: {'; '.join(differ) or 'the order differs'}"
             )
 
     def _follow(self, device: torch.device) -> None:

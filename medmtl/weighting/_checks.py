@@ -79,6 +79,17 @@ def positive(option: str, value: object) -> float:
     return result
 
 
+def whole(option: str, value: object, *, at_least: int) -> int:
+    """A whole number that is large enough.
+
+    Raises:
+        ConfigError: it is not one.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise ConfigError(f"{option} must be a whole number of at least {at_least}; found {value!r}")
+    return value
+
+
 def per_task(
     option: str, values: object, tasks: tuple[str, ...], *, default: float | None = None
 ) -> list[float]:
@@ -113,6 +124,18 @@ def per_task(
             f"{option} are all 0, so nothing would be learned; give at least one task more than 0"
         )
     return result
+
+
+def position_of(option: str, task: object, tasks: tuple[str, ...]) -> int:
+    """Position of a task that an option names.
+
+    Raises:
+        ConfigError: it is none of the declared tasks.
+    """
+    for position, name in enumerate(tasks):
+        if name == task:
+            return position
+    raise ConfigError(f"{option} is an unknown task {task!r}{nearest(str(task), list(tasks))}")
 
 
 def criterion_of(criteria: object, tasks: tuple[str, ...], known: Sequence[str]) -> dict[str, str]:

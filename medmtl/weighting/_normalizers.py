@@ -17,9 +17,9 @@ from torch import Tensor
 
 from medmtl.registry import nearest
 from medmtl.types import ConfigError
-from medmtl.weighting._base import TINY
 from medmtl.weighting._checks import number, positive
 from medmtl.weighting._effective import spread_softmax
+from medmtl.weighting._weighed import TINY
 
 HUGE = 1e30
 """Largest logit: two infinite ones would give NaN."""
@@ -30,9 +30,11 @@ class Normalizer(ABC):
 
     Attributes:
         bounded: the weights sum to a fixed number, so that a floor and a share of the weight have a meaning.
+        keeps_zero: a raw weight of 0 gives a weight of 0.
     """
 
     bounded = True
+    keeps_zero = False
 
     @abstractmethod
     def __call__(self, raw: Tensor, usable: Tensor) -> Tensor:
@@ -43,6 +45,7 @@ class NoNormalizer(Normalizer):
     """The raw weights as they are."""
 
     bounded = False
+    keeps_zero = True
 
     def __call__(self, raw: Tensor, usable: Tensor) -> Tensor:
         return torch.where(usable, raw, 0.0)
@@ -50,6 +53,8 @@ class NoNormalizer(Normalizer):
 
 class SumTo1(Normalizer):
     """raw_i / sum raw."""
+
+    keeps_zero = True
 
     def __call__(self, raw: Tensor, usable: Tensor) -> Tensor:
         kept = torch.where(usable, raw, 0.0)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from medmtl.types import ConfigError
-from medmtl.weighting._base import Weighed, Weighting, share_of
+from medmtl.weighting._base import Weighting
 from medmtl.weighting._checks import number, per_task
 from medmtl.weighting._normalizers import Normalizer
 from medmtl.weighting._raw import RawWeights
 from medmtl.weighting._scales import LossScale, UnitScale
 from medmtl.weighting._slots import pick
+from medmtl.weighting._weighed import Weighed, share_of
 
 
 class RawNormalized(Weighting):
@@ -59,6 +60,10 @@ class RawNormalized(Weighting):
         if sum(priors) == 0:
             raise ConfigError("importance times imbalance is 0 for every task, so nothing would be learned")
         self.register_buffer("priors", torch.tensor(priors, dtype=torch.float32))
+        if normalizer.keeps_zero and not floor:
+            still = [raw.never(position) or prior == 0 for position, prior in enumerate(priors)]
+            self.mute = frozenset(task for task, never in zip(self.tasks, still, strict=True) if never)
+        self.domain = raw.domain
         self.floor = number("floor", floor)
         if not 0 <= self.floor < 1 / len(self.tasks):
             raise ConfigError(
@@ -88,4 +93,5 @@ class RawNormalized(Weighting):
 
     def end_epoch(self) -> None:
         """Passes the end of an epoch on to the raw weights."""
+        super().end_epoch()
         self.raw.end_epoch()

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from medmtl.registry import nearest
 from medmtl.types import ConfigError
-from medmtl.weighting._base import TINY
 from medmtl.weighting._checks import per_task
 from medmtl.weighting._slots import pick, put
+from medmtl.weighting._weighed import TINY
 
 
 class LossScale(nn.Module, ABC):

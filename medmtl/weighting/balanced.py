@@ -30,11 +30,13 @@ import torch
 from torch import Tensor
 
 from medmtl.types import ConfigError
-from medmtl.weighting._base import TINY, Weighed, Weighting, share_of
+from medmtl.weighting._bad_losses import Domain
+from medmtl.weighting._base import Weighting
 from medmtl.weighting._checks import number, per_task
 from medmtl.weighting._effective import spread_softmax
 from medmtl.weighting._registry import WEIGHTINGS
 from medmtl.weighting._slots import pick, put
+from medmtl.weighting._weighed import TINY, Weighed, share_of
 
 START = 20
 """Losses of a task whose mean is its scale."""
@@ -58,6 +60,8 @@ class BalancedWeights(Weighting):
         ConfigError: a value out of its range.
     """
 
+    domain: Domain = "non-negative"
+
     importance: Tensor
     seen: Tensor
     start: Tensor
@@ -80,6 +84,7 @@ class BalancedWeights(Weighting):
             raise ConfigError("effective_share must be greater than 0")
         factors = per_task("importance", importance, self.tasks, default=1.0)
         self.register_buffer("importance", torch.tensor(factors, dtype=torch.float32))
+        self.mute = frozenset(task for task, factor in zip(self.tasks, factors, strict=True) if factor == 0)
         for state in ("seen", "start", "recent"):
             self.register_buffer(state, torch.zeros(len(self.tasks)))
 

@@ -2,57 +2,52 @@
 
 Formula: w_i(t) = K softmax(r_i / T) with r_i = L_i(t - 1) / L_i(t - 2), epoch means; r_i = 1 for two epochs.
 Source: Liu, Johns, Davison, "End-to-end multi-task learning with attention", CVPR 2019, equation 7, T = 2.
-When: losses have like sizes and only their speed should matter. It is scale-free. Costs a sum per task and
-step.
+When: losses have like sizes and only their speed should matter. It is scale-free.
+Costs: a sum per task and step.
 Fails: ratios of neighbouring epochs are near 1, so weights stay nearly equal; noisy epochs move them at
 random.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from medmtl.weighting._base import TINY
+from medmtl.weighting._bad_losses import Domain
 from medmtl.weighting._checks import check_tasks
+from medmtl.weighting._epoch_means import EpochMeans
 from medmtl.weighting._normalizers import TemperatureSoftmax
 from medmtl.weighting._raw import RawWeights
 from medmtl.weighting._raw_normalized import RawNormalized
 from medmtl.weighting._registry import WEIGHTINGS
-from medmtl.weighting._slots import pick, put
+from medmtl.weighting._slots import pick
+from medmtl.weighting._weighed import TINY
 
 
 class DescentRate(RawWeights):
-    """Mean loss of the last epoch over that of the one before, of the epochs in which a task appeared."""
+    """Mean loss of the last epoch over that of the one before, of the epochs in which a task appeared.
 
-    total: Tensor
-    steps: Tensor
-    last: Tensor
-    before: Tensor
+    Args:
+        n_tasks: number of tasks K.
+    """
+
+    domain: Domain = "non-negative"
 
     def __init__(self, n_tasks: int) -> None:
         super().__init__()
-        for state in ("total", "steps", "last", "before"):
-            self.register_buffer(state, torch.zeros(n_tasks))
+        self.means = EpochMeans(n_tasks)
 
     def forward(self, losses: Tensor, present: tuple[int, ...]) -> Tensor:
-        """The rates, taking the losses into this epoch's means."""
-        usable = torch.isfinite(losses)
-        put(self.total, present, pick(self.total, present) + torch.where(usable, losses, 0.0))
-        put(self.steps, present, pick(self.steps, present) + usable)
-        last, before = pick(self.last, present), pick(self.before, present)
+        """The rates, taking the losses into this epoch's means; 1 while there are fewer than two epochs."""
+        self.means.add(losses, present)
+        last, before = pick(self.means.last, present), pick(self.means.before, present)
         return torch.where((last > TINY) & (before > TINY), last / before.clamp_min(TINY), 1.0)
 
     def end_epoch(self) -> None:
-        """Turns sums into means; a task that did not appear keeps the means that it has."""
-        appeared = self.steps > 0
-        mean = self.total / self.steps.clamp_min(1)
-        self.before.copy_(torch.where(appeared, self.last, self.before))
-        self.last.copy_(torch.where(appeared, mean, self.last))
-        self.total.zero_()
-        self.steps.zero_()
+        """Closes the epoch's means."""
+        self.means.close()
 
 
 class SoftmaxTimesK(TemperatureSoftmax):
@@ -70,13 +65,26 @@ class DynamicWeightAverage(RawNormalized):
     Args:
         tasks: names of the K tasks.
         temperature: T > 0; the paper's is 2.
+        importance: ``{task: factor of its rate}``; tasks not named have 1.
+        imbalance: a second such factor, for priors that follow from label counts.
 
     Raises:
-        ConfigError: a temperature that is not above 0.
+        ConfigError: a temperature that is not above 0, or a factor that cannot be used.
     """
 
-    def __init__(self, tasks: Sequence[str], *, temperature: float = 2.0) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        temperature: float = 2.0,
+        importance: Mapping[str, float] | None = None,
+        imbalance: Mapping[str, float] | None = None,
+    ) -> None:
         names = check_tasks(tasks)
         super().__init__(
-            names, raw=DescentRate(len(names)), normalizer=SoftmaxTimesK(temperature=temperature)
+            names,
+            raw=DescentRate(len(names)),
+            normalizer=SoftmaxTimesK(temperature=temperature),
+            importance=importance,
+            imbalance=imbalance,
         )

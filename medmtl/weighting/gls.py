@@ -13,8 +13,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medmtl.weighting._base import TINY, Weighed, Weighting
+from medmtl.weighting._bad_losses import Domain
+from medmtl.weighting._base import Weighting
 from medmtl.weighting._registry import WEIGHTINGS
+from medmtl.weighting._weighed import TINY, Weighed
 
 
 @WEIGHTINGS.register("gls")
@@ -27,6 +29,8 @@ class GeometricLoss(Weighting):
     Args:
         tasks: names of the K tasks.
     """
+
+    domain: Domain = "positive"
 
     def weigh(self, losses: Tensor, present: tuple[int, ...]) -> Weighed:
         """The derivative of the geometric mean by each loss."""

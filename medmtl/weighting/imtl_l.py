@@ -14,8 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from medmtl.weighting._base import Weighed, Weighting, share_of
+from medmtl.weighting._bad_losses import Domain
+from medmtl.weighting._base import Weighting
 from medmtl.weighting._registry import WEIGHTINGS
+from medmtl.weighting._weighed import Weighed, share_of
 
 
 @WEIGHTINGS.register("imtl-l")
@@ -25,6 +27,8 @@ class ImpartialLoss(Weighting):
     Args:
         tasks: names of the K tasks.
     """
+
+    domain: Domain = "non-negative"
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__(tasks)

@@ -19,9 +19,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from medmtl.weighting._base import Weighed, Weighting, share_of
+from medmtl.weighting._bad_losses import Domain
+from medmtl.weighting._base import Weighting
 from medmtl.weighting._checks import criterion_of
 from medmtl.weighting._registry import WEIGHTINGS
+from medmtl.weighting._weighed import Weighed, share_of
 
 FORMS = {"l1": (1.0, 0.5), "l2": (0.5, 1.0), "cross-entropy": (1.0, 1.0)}
 """By criterion (a, b) of the weight a exp(-b s): 1 / sigma, 1 / (2 sigma^2), 1 / sigma^2."""
@@ -42,6 +44,8 @@ class UncertaintyWeights(Weighting):
     Raises:
         ConfigError: an unknown task or criterion.
     """
+
+    domain: Domain = "non-negative"
 
     def __init__(self, tasks: Sequence[str], *, criteria: Mapping[str, str] | None = None) -> None:
         super().__init__(tasks)

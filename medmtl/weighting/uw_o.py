@@ -28,6 +28,7 @@ class OptimalUncertaintyWeights(RawNormalized):
         tasks: names of the K tasks.
         criteria: ``{task: "l1" | "l2" | "cross-entropy"}`` gives gamma = 1, 1/2, 1/2; tasks not named have 1.
         importance: ``{task: factor}``; tasks not named have 1.
+        imbalance: a second such factor, for priors that follow from label counts.
 
     Raises:
         ConfigError: an unknown task or criterion, or a negative factor.
@@ -39,8 +40,13 @@ class OptimalUncertaintyWeights(RawNormalized):
         *,
         criteria: Mapping[str, str] | None = None,
         importance: Mapping[str, float] | None = None,
+        imbalance: Mapping[str, float] | None = None,
     ) -> None:
         names = check_tasks(tasks)
         super().__init__(
-            names, raw=Inverse(gamma_of(criteria, names)), normalizer=NoNormalizer(), importance=importance
+            names,
+            raw=Inverse(gamma_of(criteria, names)),
+            normalizer=NoNormalizer(),
+            importance=importance,
+            imbalance=imbalance,
         )

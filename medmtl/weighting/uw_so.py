@@ -40,6 +40,7 @@ class SoftOptimalUncertaintyWeights(RawNormalized):
         criteria: ``{task: "l1" | "l2" | "cross-entropy"}`` puts gamma = 1, 1/2, 1/2 over L; tasks not named
             have 1.
         importance: ``{task: factor of 1 / L}``; tasks not named have 1.
+        imbalance: a second such factor, for priors that follow from label counts.
 
     Raises:
         ConfigError: neither or both of temperature and effective_tasks, or a value that cannot be used.
@@ -56,6 +57,7 @@ class SoftOptimalUncertaintyWeights(RawNormalized):
         floor: float = 0.0,
         criteria: Mapping[str, str] | None = None,
         importance: Mapping[str, float] | None = None,
+        imbalance: Mapping[str, float] | None = None,
     ) -> None:
         names = check_tasks(tasks)
         super().__init__(
@@ -64,6 +66,7 @@ class SoftOptimalUncertaintyWeights(RawNormalized):
             normalizer=_softmax(temperature, effective_tasks, len(names)),
             scale=build_scale(normalize_losses, names, trivial_losses),
             importance=importance,
+            imbalance=imbalance,
             floor=floor,
         )
 

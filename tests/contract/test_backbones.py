@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from medmtl.models import BACKBONES, Backbone
+from medmtl.engine.cut import Cut
+from medmtl.models import BACKBONES, Backbone, DenseHead, Features, MultiTaskNetwork
 from medmtl.registry import Registry
 from medmtl.types import ConfigError
 
@@ -133,6 +134,42 @@ def test_weights_follow_the_seed_and_survive_a_round_trip(name: str, chosen: dic
     assert not torch.allclose(out(first), out(other))
     other.load_state_dict(first.state_dict())
     assert torch.equal(out(first), out(other))
+
+
+class Pooled(DenseHead):
+    """Reads the coarsest level alone."""
+
+    def forward(self, features: Features) -> list[torch.Tensor]:
+        return [self.projections[0](features.pyramid[-1])]
+
+
+@pytest.mark.parametrize(("name", "chosen"), CASES)
+def test_tasks_can_be_compared_at_its_pyramid_and_get_the_joint_gradient(
+    name: str, chosen: dict[str, Any]
+) -> None:
+    trunk = make(name, chosen).eval()  # so that nothing is drawn at random
+    heads = {"fine": DenseHead(trunk.decoded_channels, 1), "coarse": Pooled(trunk.pyramid_channels[-1:], 1)}
+    network = MultiTaskNetwork(trunk, heads)
+    inputs = (image(2, shape=shape_for(name)), torch.arange(2), torch.ones(2, 3), torch.zeros(2, 0))
+
+    def losses(cut: Cut | None) -> dict[str, torch.Tensor]:
+        outputs = network(*inputs, cut=cut, opened=cut is not None and cut.opened)
+        return {task: (output[0] ** 2).mean() for task, output in outputs.items()}
+
+    torch.stack(list(losses(None).values())).sum().backward()
+    joint = {n: p.grad for n, p in network.named_parameters()}
+    network.zero_grad(set_to_none=True)
+    cut = Cut(network)
+    cut.pull(losses(cut))
+    found = cut.compare(["fine", "coarse"])
+    cut.push({task: torch.tensor(1.0) for task in heads}, weigh_heads=True)
+    assert (found.norms() > 0).all()
+    assert found.filter_norms.shape[1] >= len(trunk.pyramid_channels)  # every level has a weight
+    largest = max(float(g.abs().max()) for g in joint.values() if g is not None)
+    for n, parameter in network.named_parameters():
+        assert (parameter.grad is None) == (joint[n] is None), n
+        if parameter.grad is not None:
+            assert torch.allclose(parameter.grad, joint[n], rtol=1e-3, atol=1e-4 * largest), n
 
 
 @pytest.mark.parametrize(("name", "chosen"), CASES)

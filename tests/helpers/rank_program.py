@@ -1,4 +1,4 @@
-"""What torchrun starts in the tests of several ranks: many trainings in one process group, for a start is slow.
+"""What torchrun starts in the tests of ranks: many trainings in one process group, for a start is slow.
 
 ``torchrun --nproc-per-node N -m tests.helpers.rank_program ORDERS.json OUT``: each order is a training; what
 became of it on rank r lies in ``OUT/rank{r}.json``.

@@ -135,6 +135,7 @@ def test_the_model_folder_says_what_the_run_says(finished: Run) -> None:
         ({"type": "balanced"}, {"patience": 5, "batch_size": 3}),
         ({"type": "uw"}, {"keep": "last"}),
         ({"type": "dwa"}, {"ema": 0.0, "keep": "last"}),
+        ({"type": "rlw", "every": {"disease": 2}, "warmup_steps": 2}, {"keep": "last"}),
     ],
 )
 def test_a_resumed_run_ends_bit_for_bit_like_one_that_never_stopped(
@@ -248,6 +249,39 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_task_and_step(
     assert checkpoint["epoch"] == 1
     assert all(torch.isfinite(v).all() for v in checkpoint["network"].values() if v.is_floating_point())
     assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("policy", ["skip-step", "drop-task"])
+def test_under_another_policy_a_broken_loss_does_not_end_the_run_and_is_told(
+    study: Dataset, tmp_path: Path, policy: str
+) -> None:
+    tasks = {
+        "disease": SECTIONS["disease"],
+        "own": {"type": "tests.helpers.own_members:BreaksAtThirdStep", "target": "anatomy"},
+    }
+    job = make_job(study, tmp_path / "run", tasks, weighting={"type": "uw", "on_bad_loss": policy})
+    run = train(job)
+    rows = rows_of(tmp_path / "run" / "weights.csv")
+    assert [bool(row["own.loss"]) for row in rows] == [True, True, *[False] * (len(rows) - 2)]
+    assert all(bool(row["disease.weight"]) == (policy == "drop-task") for row in rows[2:])
+    assert all((float(row["total"]) == 0) == (policy == "skip-step") for row in rows[2:])
+    assert all(
+        torch.isfinite(v).all() for v in run.model.network.state_dict().values() if v.is_floating_point()
+    )
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "the loss of task 'own' cannot be used, for the 1. time" in log
+    assert f"task 'own' had a loss that cannot be used on {len(rows) - 2} steps so far" in log
+
+
+def test_a_task_without_any_label_in_the_first_epoch_is_told_once(tmp_path: Path) -> None:
+    """One that is labelled in no training case at all is refused before that."""
+    dataset = write_study(tmp_path / "dataset", blank={f"c{number}": ("disease",) for number in range(1, 5)})
+    tasks = sections("anatomy", "disease")
+    train(make_job(dataset, tmp_path / "run", tasks, epochs=3, steps_per_epoch=1, batch_size=1))
+    counts = [row["disease.count"] for row in rows_of(tmp_path / "run" / "weights.csv")]
+    assert counts[0] == "0"
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert log.count("task 'disease' has had no label in the first epoch, and has learned nothing") == 1
 
 
 def test_an_absurd_learning_rate_stops_the_run_before_a_broken_checkpoint(

@@ -19,7 +19,7 @@ from medmtl.data.columns import Schema
 from medmtl.data.formats import DatasetFormat, RawCase
 from medmtl.types import DatasetError
 
-VERBS = ("demo", "ingest", "plan", "train", "evaluate", "predict", "report", "schema")
+VERBS = ("demo", "inspect", "ingest", "plan", "train", "evaluate", "predict", "compare", "report", "schema")
 
 Captured = pytest.CaptureFixture[str]
 
@@ -164,7 +164,9 @@ def test_cases_that_did_not_make_it_are_listed_and_exit_with_1(
     (source / "phantom_0002" / "cine.nii.gz").write_bytes(b"no image")
     assert run(["ingest", str(source), "-o", str(tmp_path / "ds")]) == 1
     captured = capsys.readouterr()
-    assert captured.out.startswith(f"3 cases in {tmp_path / 'ds'}")
+    reason, made = captured.out.splitlines()
+    assert reason == "read as phantom, because of truth.csv and the folder phantom_0001"
+    assert made.startswith(f"3 cases in {tmp_path / 'ds'}")
     assert "1 case was refused:" in captured.err
     assert "  phantom_0002: UNDECODABLE: " in captured.err
 
@@ -175,7 +177,12 @@ def test_json_is_all_that_stands_on_stdout(
     source = phantom(tmp_path / "phantoms", (1, 2, 3, 4))
     assert run(["ingest", str(source), "-o", str(tmp_path / "ds"), "--json"]) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"dataset": str(tmp_path / "ds"), "cases": 4, "refused": []}
+    assert json.loads(captured.out) == {
+        "dataset": str(tmp_path / "ds"),
+        "cases": 4,
+        "recognized": "phantom, because of truth.csv and the folder phantom_0001",
+        "refused": [],
+    }
     assert captured.err == ""
 
 
@@ -187,6 +194,51 @@ def test_json_names_refused_cases_and_still_exits_with_1(
     assert run(["ingest", str(source), "-o", str(tmp_path / "ds"), "--json"]) == 1
     (refused,) = json.loads(capsys.readouterr().out)["refused"]
     assert (refused["case_id"], refused["code"]) == ("phantom_0002", "UNDECODABLE")
+
+
+def test_another_layout_is_written_and_what_is_to_do_is_said(
+    tmp_path: Path, phantom: Callable[..., Path], capsys: Captured
+) -> None:
+    source, output = phantom(tmp_path / "phantoms", (1, 2, 3, 4)), tmp_path / "hearts"
+    assert run(["ingest", str(source), "-o", str(output), "--to", "nnunet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("read as phantom, because of truth.csv")
+    assert lines[1] == f"4 cases (12 volumes) as nnunet in {output}"
+    assert lines[2].startswith("note: the layout holds one mask per image: anatomy was written")
+    assert lines[3].startswith("note: name the folder DatasetNNN_Name and put it into nnUNet_raw")
+    assert run(["ingest", str(output), "-o", str(tmp_path / "tissue"), "--to", "msd", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert {key: made[key] for key in ("layout", "cases", "volumes", "refused", "notes")} == {
+        "layout": "msd",
+        "cases": 12,
+        "volumes": 12,
+        "refused": [],
+        "notes": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--mask", "anatomy"], "--mask: a dataset keeps all masks; use it with --to"),
+        (
+            ["--to", "nnunet", "--overwrite"],
+            "--overwrite: only a dataset is replaced; with --to choose a new",
+        ),
+        (["--to", "nnunett"], "unknown layout 'nnunett'; did you mean 'nnunet'?"),
+        (
+            ["--to", "nnunet", "--mask", "anatomi"],
+            "there is no mask column 'anatomi'; did you mean 'anatomy'?",
+        ),
+    ],
+)
+def test_options_of_a_layout_that_do_not_fit_are_an_error(
+    tmp_path: Path, phantom: Callable[..., Path], capsys: Captured, options: list[str], expected: str
+) -> None:
+    source = phantom(tmp_path / "phantoms", (1, 2))
+    assert run(["ingest", str(source), "-o", str(tmp_path / "out"), *options]) == 2
+    assert expected in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["phantoms"]
 
 
 def test_progress_is_silent_where_there_is_no_terminal(capsys: Captured) -> None:
@@ -214,7 +266,10 @@ def test_the_plan_is_printed_and_written(
     assert run(["plan", str(dataset), "-o", str(tmp_path / "plan.yaml")]) == 0
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "plan.yaml").read_text()
-    assert {"spacing_mm", "patch", "normalization", "backbone", "reasons"} == set(yaml.safe_load(printed))
+    assert set(yaml.safe_load(printed)) == {
+        "medmtl_plan", "channels", "spacing_mm", "patch", "normalization", "backbone", "batch_size"
+    }  # fmt: skip
+    assert "# The median in-plane. Slices lie" in printed
 
 
 def test_the_schema_is_printed_or_written_over_an_older_one(tmp_path: Path, capsys: Captured) -> None:

@@ -80,7 +80,7 @@ def test_an_unknown_key_at_any_level_is_named_with_the_nearest(key: str, hint: s
         ("preparation__spacing_mm", [1.5, 1.5], "is missing"),
         ("preparation__spacing_mm", [0, 1.5, None], "must be greater than 0, found 0"),
         ("preparation__patch", [16, 16, 0], "must be greater than or equal to 1, found 0"),
-        ("preparation__normalization", "z-score", "must be 'zscore' or 'none', found 'z-score'"),
+        ("preparation__normalization", "z-score", "must be auto, zscore, window"),
         ("training__epochs", "ten", "must be a valid integer, found 'ten'"),
         ("training__epochs", 2.5, "must be a valid integer, found 2.5"),
         ("training__learning_rate", 0, "must be greater than 0, found 0"),
@@ -104,6 +104,40 @@ def test_a_wrong_value_is_named_with_its_place_and_what_was_found(key: str, valu
 
 def test_a_value_that_the_weighting_itself_refuses_is_named() -> None:
     assert "weighting: temperature" in problems_of(changed(weighting__temperature=-1.0))[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("evry", {"disease": 3}, "c.yaml: weighting.evry: unknown key; did you mean 'every'?"),
+        ("every", {"diseas": 3}, "weighting: every has an unknown task 'diseas'; did you mean 'disease'?"),
+        (
+            "every",
+            {"disease": 0},
+            "weighting: every['disease'] must be a whole number of at least 1; found 0",
+        ),
+        ("every", {"disease": 1.5}, "weighting.every.disease: must be a valid integer, found 1.5"),
+        ("per", "epochs", "weighting.per: must be 'iteration' or 'epoch', found 'epochs'"),
+        ("warmup_steps", -1, "weighting: warmup_steps must be a whole number of at least 0; found -1"),
+        ("on_bad_loss", "skip", "weighting.on_bad_loss: must be 'stop', 'skip-step' or 'drop-task'"),
+    ],
+)
+def test_a_schedule_or_policy_on_top_of_the_weighting_is_checked_too(
+    key: str, value: Any, message: str
+) -> None:
+    (problem,) = problems_of(changed(**{f"weighting__{key}": value}))
+    assert message in problem
+
+
+def test_every_weighting_takes_a_schedule_and_a_policy() -> None:
+    common = {"every": {"disease": 3}, "per": "iteration", "warmup_steps": 100, "on_bad_loss": "drop-task"}
+    for options in ({"type": "uw-so", "temperature": 20}, {"type": "ew"}, {"type": "balanced"}):
+        config = parse_config(CONFIG | {"weighting": options | common})
+        assert config.weighting == options | common
+    own = {"type": "tests.helpers.own_members:LargestFirst"}
+    assert parse_config(CONFIG | {"weighting": own | common}).weighting == own | common
+    changed_later = apply_overrides(CONFIG, ["weighting.every.disease=4"])
+    assert parse_config(changed_later).weighting["every"] == {"disease": 4}
 
 
 @pytest.mark.parametrize("section", ["backbone", "weighting"])

@@ -32,7 +32,7 @@ def test_the_help_of_the_command_line_imports_nothing_heavy() -> None:
 def test_the_help_of_every_verb_imports_nothing_heavy() -> None:
     statement = (
         "from medmtl.cli import run\n"
-        "for verb in 'demo ingest plan train evaluate predict report schema'.split():\n"
+        "for verb in 'demo inspect ingest plan train evaluate predict report schema'.split():\n"
         "    assert run([verb, '--help']) == 0"
     )
     assert loaded_after(statement) == set()

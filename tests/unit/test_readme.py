@@ -146,7 +146,9 @@ def test_every_finding_code_that_the_code_gives_has_a_remedy_and_a_page() -> Non
     given = {
         code
         for source in (ROOT / "medmtl").rglob("*.py")
-        for code in re.findall(r'(?:CaseError|Finding|Kind|problems\.add)\(\s*"([A-Z_]+)"', source.read_text(encoding="utf-8"))
+        for code in re.findall(
+            r'(?:CaseError|Finding|Kind|problems\.add)\(\s*"([A-Z_]+)"', source.read_text(encoding="utf-8")
+        )
     }
     assert given
     assert given <= set(REMEDIES)

@@ -10,10 +10,11 @@ import pytest
 from medmtl.config import ExperimentConfig, load_config
 from medmtl.data.columns import Column, Schema
 from medmtl.data.formats import FORMATS
-from medmtl.plan import Fingerprint, make_plan
+from medmtl.plan import Wishes, make_plan
 from medmtl.tasks import TASKS, Task, build_network, build_task
 from medmtl.verbs import demo_config
 from medmtl.weighting import build_weighting
+from tests.helpers.cohorts import budget, cohort
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MEETS = {"acdc.yaml": "acdc", "phantom.yaml": "phantom", "demo.yaml": "phantom"}
@@ -52,9 +53,10 @@ def test_a_shipped_config_builds_a_network_with_a_head_per_task(name: str) -> No
     config, schema = shipped(name), schema_for(name)
     patch = config.preparation.patch
     assert patch is not None
-    found = Fingerprint(spacing_mm=(1.5, 1.5, 9.0), shape=patch, largest=patch, is_stack=True)
+    found = cohort((1.5, 1.5, 9.0), patch)
     narrow = {**config.backbone, "widths": [4] * len(config.backbone["widths"])}
-    plan = make_plan(found, backbone=narrow, spacing_mm=config.preparation.spacing_mm, patch=patch)
+    wishes = Wishes(config.preparation.spacing_mm, patch, backbone=narrow)
+    plan = make_plan(found, wishes, budget())
     network = build_network(
         plan.backbone,
         tasks_of(config, schema.columns),

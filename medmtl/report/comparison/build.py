@@ -17,6 +17,7 @@ from medmtl.report.comparison.temperature import temperature_section
 from medmtl.report.comparison.trajectories import trajectories_section
 from medmtl.report.header import Header, environment_of
 from medmtl.report.html import render
+from medmtl.report.read import read_mapping
 
 
 def is_comparison(folder: Path) -> bool:
@@ -55,7 +56,7 @@ def _header(material: ComparisonMaterial) -> Header:
         "Compared on": f"{description['split']} cases",
         "Tasks": ", ".join(description["config"]["tasks"]),
         "Seeds": ", ".join(str(seed) for seed in material.seeds),
-        "Budget of a training": f"{steps} steps of {training['batch_size']} cases",
+        "Budget of a training": f"{steps} steps of {_batch_size(material)} cases",
         "Reference": str(material.summary["reference"]),
         "Report drawn": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
@@ -65,6 +66,11 @@ def _header(material: ComparisonMaterial) -> Header:
         _environment(material),
         None,
     )
+
+
+def _batch_size(material: ComparisonMaterial) -> object:
+    """Cases per step, which the config may have left to the plan."""
+    return (read_mapping(material.folder / "plan.yaml") or {}).get("batch_size", "?")
 
 
 def _environment(material: ComparisonMaterial) -> Mapping[str, str]:

@@ -20,7 +20,8 @@ _READING = (
     "Delta-m is the mean relative change of the tasks' metrics against networks that learn one task each: "
     "negative is better. Small type: 95 % interval over seeds (Student), or standard deviation over seeds "
     "and change against the task alone. Wins count the seeds and tasks in which a method was the "
-    "best of all methods, ranks are over tasks and seeds; single-task networks take part in neither."
+    "best of all methods, ranks are over tasks and seeds; single-task networks take part in neither. "
+    "Below the seconds: peak memory."
 )
 
 
@@ -85,7 +86,7 @@ def _table(material: ComparisonMaterial) -> Table:
     heads = [f"{task}: {_metric(metric)}" for task, metric in tasks.items()]
     searched = bool(material.description.get("search_trials"))
     columns = ["", "method", "delta-m [%]", *heads, "wins", "mean rank"]
-    columns += ["s / step", "memory [MiB]", *(["search"] if searched else [])]
+    columns += ["s / step", *(["search"] if searched else [])]
     rows = [
         _row(material, name, number, searched) for number, name in enumerate(ordered(material.summary), 1)
     ]
@@ -101,7 +102,8 @@ def _row(material: ComparisonMaterial, name: str, number: int, searched: bool) -
     found = material.summary["methods"][name]
     spread, costs = found["delta_m_percent"], found["costs"]
     cells = [Cell(str(number), sort=float(number)), Cell(name, header=True)]
-    cells.append(Cell(signed(spread["mean"]), note=_interval(spread), sort=_sort(spread["mean"])))
+    interval = "" if name == SINGLE else _interval(spread)
+    cells.append(Cell(signed(spread["mean"]), note=interval, sort=_sort(spread["mean"])))
     for task, metric in material.metrics.items():
         cells.append(_value(found["values"].get(f"{task}.{metric}"), found["change_percent"].get(task), name))
     wins: Mapping[str, int] = found.get("wins", {})
@@ -111,8 +113,8 @@ def _row(material: ComparisonMaterial, name: str, number: int, searched: bool) -
     rank = found.get("mean_rank")
     cells.append(Cell(BLANK) if rank is None else Cell(f"{rank:.2f}", sort=rank))
     step, memory = costs["seconds_per_step"], costs["peak_memory_mib"]
-    cells.append(Cell(BLANK if step is None else f"{step:.3g}", sort=_sort(step)))
-    cells.append(Cell(BLANK if memory is None else f"{memory:,.0f}".replace(",", " "), sort=_sort(memory)))
+    taken = "" if memory is None else f"{memory:.0f} MiB"
+    cells.append(Cell(BLANK if step is None else f"{step:.3g}", note=taken, sort=_sort(step)))
     if searched:
         cells.append(_search(costs))
     return cells

@@ -16,7 +16,7 @@ from medmtl.data.augment import NONE, Augmentation
 from medmtl.data.batch import TrainingBatches, choose_frames, collate, sample_case, to_device
 from medmtl.data.nifti import Geometry
 from medmtl.data.prepare import PreparedCase, labelled_frames
-from medmtl.types import Batch
+from medmtl.types import Batch, ConfigError
 
 COLUMNS = {
     "anatomy": Column("anatomy", "mask", labels={"LV": 3}),
@@ -202,6 +202,27 @@ def test_a_batch_is_a_function_of_seed_and_step_alone() -> None:
     assert all(same(a, b) for a, b in zip(second.epoch(2, 3), forward[2:5], strict=True))
     assert not any(same(a, b) for a, b in zip(forward, (other.batch(s) for s in range(6)), strict=True))
     assert len({batch.image.sum().item() for batch in forward}) == 6
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_the_parts_of_a_batch_are_the_batch(ranks: int) -> None:
+    """Sample by sample, augmentation, random frames and seeds too, however the batch is dealt."""
+    cases = [make_case(f"case{i:02d}", 3) for i in range(7)]
+    options: dict[str, Any] = {"batch_size": 5, "random_frames": 1, "augmentation": Augmentation(), "seed": 4}
+    whole = TrainingBatches(cases, COLUMNS, PATCH, **options)
+    dealt = [TrainingBatches(cases, COLUMNS, PATCH, part=(rank, ranks), **options) for rank in range(ranks)]
+    for step in range(3):
+        batch, parts = whole.batch(step), [one.batch(step) for one in dealt]
+        assert torch.equal(batch.image, torch.cat([part.image for part in parts]))
+        assert torch.equal(batch.spacing_mm, torch.cat([part.spacing_mm for part in parts]))
+        assert batch.seeds == tuple(seed for part in parts for seed in part.seeds)
+        assert len(set(batch.seeds)) == 5
+        assert {n: sum(part.counts[n] for part in parts) for n in batch.counts} == batch.counts
+
+
+def test_more_parts_than_cases_in_a_batch_are_refused() -> None:
+    with pytest.raises(ConfigError, match="the 2 cases of a step cannot be dealt to 3 ranks"):
+        TrainingBatches([make_case(str(i), 1) for i in range(2)], {}, PATCH, batch_size=8, part=(0, 3))
 
 
 def test_a_batch_leaves_the_global_random_state_and_the_cases_alone() -> None:

@@ -10,6 +10,7 @@ import torch
 
 from medmtl.engine.logs import EpochLog, NotFiniteError, StepLog
 from medmtl.types import StepOutput
+from medmtl.weighting import UnusableLossError, build_weighting
 
 
 def output(norm: float | None = 1.0, **losses: float) -> StepOutput:
@@ -68,6 +69,80 @@ def test_a_gradient_that_is_not_finite_is_told_though_the_losses_are(tmp_path: P
     add(log, 0, output(norm=float("inf"), b=1.0))
     with pytest.raises(NotFiniteError, match="the gradient of tasks b was not finite at step 0"):
         log.flush()
+
+
+def test_an_objection_of_the_weighting_stops_the_run_and_names_task_and_step(tmp_path: Path) -> None:
+    log = StepLog(tmp_path / "w.csv", ["a", "b"], objection=build_weighting("uw-o", ["a", "b"]).objection)
+    for step, found in enumerate((output(a=1.0, b=1.0), output(a=1.0, b=-0.5), output(a=1.0, b=1.0))):
+        add(log, step, found)
+    with pytest.raises(
+        UnusableLossError, match=r"the loss of task 'b' was negative \(-0.5\), .* at step 1; lower"
+    ):
+        log.flush()
+    assert [row["step"] for row in rows_of(tmp_path / "w.csv")] == ["0", "1"]
+
+
+def test_a_policy_that_deals_with_bad_losses_lets_the_run_go_on_and_they_stay_visible(tmp_path: Path) -> None:
+    weighting = build_weighting("ew", ["a", "b"], on_bad_loss="drop-task")
+    log = StepLog(tmp_path / "w.csv", ["a", "b"], objection=weighting.objection)
+    found = output(a=1.0, b=float("nan"))
+    found.total = torch.tensor(1.0)
+    log.add(0, 0.1, found, {"a": torch.tensor(1.0)}, {"a": torch.tensor(1.0)})
+    log.flush()
+    [row] = rows_of(tmp_path / "w.csv")
+    assert [row[f"b.{part}"] for part in ("loss", "raw", "weight", "count")] == ["", "", "", "2"]
+    assert log.means() == {"loss.a": 1.0, "total": 1.0}
+
+
+def compared(norms: dict[str, float], cosine: float, norm: float = 1.0) -> StepOutput:
+    found = output(norm, **dict.fromkeys(norms, 1.0))
+    found.compared = tuple(norms)
+    found.task_norms = torch.tensor(list(norms.values()))
+    found.task_cosines = torch.full((len(norms), len(norms)), cosine).fill_diagonal_(1)
+    return found
+
+
+def test_norms_and_cosines_stand_behind_and_are_blank_where_none_were_taken(tmp_path: Path) -> None:
+    log = StepLog(tmp_path / "w.csv", ["a", "b", "c"], compares=True)
+    add(log, 0, compared({"c": 2.0, "a": 3.0}, -0.5))
+    add(log, 1, output(a=1.0, b=1.0, c=1.0))
+    add(log, 2, output())
+    add(log, 3, compared({"b": 4.0}, 1.0))
+    log.flush()
+    rows = rows_of(tmp_path / "w.csv")
+    columns = [
+        "a.gradient_norm",
+        "b.gradient_norm",
+        "c.gradient_norm",
+        "cosine.a.b",
+        "cosine.a.c",
+        "cosine.b.c",
+    ]
+    assert list(rows[0])[-6:] == columns
+    assert [[row[c] for c in columns] for row in rows] == [
+        ["3", "", "2", "", "-0.5", ""],
+        [""] * 6,
+        [""] * 6,
+        ["", "4", "", "", "", ""],
+    ]
+
+
+def test_the_task_whose_gradient_broke_the_step_is_named_where_gradients_were_compared(
+    tmp_path: Path,
+) -> None:
+    log = StepLog(tmp_path / "w.csv", ["a", "b", "c"], compares=True)
+    add(log, 0, compared({"a": 1.0, "b": float("inf"), "c": 2.0}, 0.0, norm=float("nan")))
+    with pytest.raises(NotFiniteError, match="the gradient of tasks b was not finite at step 0"):
+        log.flush()
+
+
+def test_a_step_that_a_gradient_scaler_skips_is_no_error(tmp_path: Path) -> None:
+    log = StepLog(tmp_path / "w.csv", ["a", "b"])
+    found = output(norm=float("inf"), a=1.0)
+    found.may_overflow = True
+    add(log, 0, found)
+    log.flush()
+    assert rows_of(tmp_path / "w.csv")[0]["gradient_norm"] == "inf"
 
 
 def test_a_resumed_log_keeps_the_rows_before_its_first_step_only(tmp_path: Path) -> None:

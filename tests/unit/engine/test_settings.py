@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medmtl.data.dataset import Dataset
-from medmtl.engine.evaluator import build_evaluator, overall_score, run_evaluator
+from medmtl.engine.evaluator import overall_score, validate
 from medmtl.engine.threads import choose_threads
 from medmtl.engine.trainer import autocast_dtype, learning_rate_factor
 from medmtl.inference.device import choose_device, fast_dtype
@@ -67,11 +67,10 @@ def test_validation_judges_every_labelled_task_and_averages_their_scores(study: 
     ready = make_ready(make_job(study, study.root / "run"))
     model = ready.model
     context = Context(model.network.eval(), model.tasks, model.preparation, torch.device("cpu"))
-    evaluator = build_evaluator(context)
-    found = run_evaluator(evaluator, ready.val)
+    found = validate(context, ready.val)
     assert set(found) == set(SECTIONS)
     scores = [metrics["score"] for metrics in found.values()]
     assert overall_score(found) == pytest.approx(sum(scores) / len(scores))
-    assert run_evaluator(evaluator, ready.val) == found
-    assert run_evaluator(evaluator, []) == {}
+    assert validate(context, ready.val) == found
+    assert validate(context, []) == {}
     assert math.isnan(overall_score({}))

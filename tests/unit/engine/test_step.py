@@ -25,6 +25,8 @@ NEEDED: dict[str, Any] = {
     "scalarization": {"weights": dict.fromkeys(SECTIONS, 0.3)},
     "uw-so": {"temperature": 5.0},
     "normalized": {"raw": "inverse", "normalizer": "sum-to-k"},
+    "handcrafted": {"reference": "anatomy"},
+    "dynamic-scaling": {"reference": "anatomy"},
 }
 METHODS = sorted(WEIGHTINGS)
 
@@ -117,11 +119,12 @@ def test_a_step_moves_trunk_and_every_head_and_reports_losses_and_counts(ready: 
         assert any(not torch.equal(before[n], p) for n, p in after.items() if n.startswith(part)), part
 
 
+@pytest.mark.parametrize("method", ["uw", "pcgrad"])
 @pytest.mark.parametrize("absent", list(SECTIONS))
 def test_an_absent_tasks_head_keeps_no_gradient_and_its_parameters_and_adamw_state(
-    ready: Ready, batch: Batch, absent: str
+    ready: Ready, batch: Batch, absent: str, method: str
 ) -> None:
-    learner = Learner(ready, "uw")
+    learner = Learner(ready, method)
     learner.step(batch)  # so that AdamW has momentum, which moves a parameter whose gradient is 0
     head, state = learner.head(absent), learner.adamw(absent)
     assert state

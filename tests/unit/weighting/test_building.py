@@ -26,6 +26,14 @@ def test_ones_own_weighting_is_built_from_its_module_and_class() -> None:
     assert isinstance(build_weighting("medmtl.weighting.ew:EqualWeights", TASKS), EqualWeights)
 
 
+def test_the_weighting_of_the_docs_is_built_and_weighs() -> None:
+    weighting = build_weighting("docs.examples.inverse_root:InverseRoot", TASKS, on_bad_loss="drop-task")
+    weighting({"anatomy": torch.tensor(4.0), "disease": torch.tensor(0.25)})
+    assert [weight.item() for weight in weighting.weights.values()] == pytest.approx([0.5, 2.0])
+    weighting({"anatomy": torch.tensor(4.0), "disease": torch.tensor(0.0)})
+    assert set(weighting.weights) == {"anatomy"}
+
+
 def test_something_that_is_no_weighting_is_refused() -> None:
     with pytest.raises(ConfigError, match="is not a weighting"):
         build_weighting("collections:Counter", TASKS)

@@ -122,7 +122,10 @@ def test_importance_and_imbalance_multiply_the_raw_weight() -> None:
     ("options", "message"),
     [
         ({"raw": "invers", "normalizer": "none"}, "unknown raw weights 'invers'; did you mean 'inverse'"),
-        ({"raw": "constant", "normalizer": "none", "criteria": {}}, "constant raw weights have none"),
+        (
+            {"raw": "constant", "normalizer": "none", "criteria": {}},
+            "constant raw weights take no option, not 'criteria'",
+        ),
         ({"raw": "inverse", "normalizer": "none", "floor": 0.1}, "a floor needs weights that sum"),
         ({"raw": "inverse"}, "needs the option 'normalizer'"),
         (

@@ -1,0 +1,188 @@
+"""The cut: every task's backward runs down to the encoder's pyramid, the encoder's own backward runs once.
+
+```text
+image ─▶ encoder ─▶ pyramid ┆ leaves ─▶ decoder, head ─▶ loss of task i
+                            cut
+```
+
+Below the cut each task's gradient c_i is known apart, so that it can be compared (`medmtl.engine.comparison`)
+and weighted; the encoder then gets sum_i w_i c_i in one pass. All levels of the pyramid are cut, so skip
+connections are cut too. With one dense task, or a decoder per dense task, this costs what one joint backward
+costs; a decoder that D tasks share runs its backward D times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from medmtl.engine import comparison, ranks
+from medmtl.models import Features, MultiTaskNetwork
+from medmtl.types import ConfigError
+from medmtl.weighting import Gradients, GradientWeighting, Weighting
+
+
+@dataclass
+class TaskGradient:
+    """Gradient of one task's loss.
+
+    Attributes:
+        at_cut: for each pyramid level, the gradient there, or None where the task does not read it.
+        beyond: gradients of what lies between loss and cut: head and decoder.
+        encoder: gradients of the encoder's parameters, where they were asked for.
+    """
+
+    at_cut: list[Tensor | None]
+    beyond: dict[nn.Parameter, Tensor]
+    encoder: dict[nn.Parameter, Tensor] = field(default_factory=dict)
+
+
+class Cut:
+    """One forward pass that is cut at the pyramid; called with its features, gives those behind the cut.
+
+    Args:
+        model: the network.
+        on: ``last_layers``, ``features`` or ``shared_parameters``.
+        sketch: on ``last_layers``, compare random projections of each filter's gradient to so many numbers; 0
+            compares the gradients themselves.
+
+    Attributes:
+        opened: whether the forward pass has to keep what lies around the last convolutions.
+
+    Raises:
+        ConfigError: the backbone cannot open its last convolutions, where that is needed.
+    """
+
+    def __init__(self, model: MultiTaskNetwork, on: str = "last_layers", sketch: int = 0) -> None:
+        self.model, self.on, self.sketch = model, on, sketch
+        self.opened = on == "last_layers" and model.backbone.can_be_opened()
+        if on == "last_layers" and not self.opened and (sketch or model.compiled):
+            raise ConfigError(
+                f"backbone {type(model.backbone).__name__} does not open its last convolutions, which a "
+                "sketch and a compiled trunk need; leave out weighting.sketch and training.compile, or set "
+                "weighting.on to shared_parameters"
+            )
+        self.found: dict[str, TaskGradient] = {}
+
+    def __call__(self, features: Features) -> Features:
+        """The same features with the pyramid cut off from the encoder."""
+        self.pyramid, self.parts = list(features.pyramid), features.opened
+        self.leaves = [level.detach().requires_grad_() for level in self.pyramid]
+        device = self.pyramid[0].device.type
+        self.autocast = torch.autocast(
+            device, dtype=torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
+        )
+        return replace(features, pyramid=self.leaves)
+
+    def pull(self, losses: Mapping[str, Tensor]) -> None:
+        """Run every task's backward down to the cut."""
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        dense = self.model.dense_tasks(losses)
+        share_graph = dense[:-1] if self.model.shared_decoder_passes(losses) else []
+        for name, loss in losses.items():
+            if not loss.requires_grad:
+                self.found[name] = TaskGradient([None] * len(self.leaves), {})
+                continue
+            gradients: Sequence[Tensor | None] = torch.autograd.grad(
+                loss, [*self.leaves, *parameters], retain_graph=name in share_graph, allow_unused=True
+            )
+            count = len(self.leaves)
+            own = zip(parameters, gradients[count:], strict=True)
+            self.found[name] = TaskGradient(list(gradients[:count]), {p: g for p, g in own if g is not None})
+
+    def compare(self, tasks: Sequence[str], scale: Tensor | None = None) -> Gradients:
+        """Inner products of the tasks' gradients, over all ranks.
+
+        Args:
+            tasks: every task with a label on any rank.
+            scale: what the losses were multiplied with (a gradient scaler's), taken out before comparing.
+        """
+        rows = comparison.rows(self, tasks)
+        if scale is not None:
+            rows = {task: [part.float() / scale for part in parts] for task, parts in rows.items()}
+        if self.on == "features":
+            return ranks.joined(Gradients.of(rows))  # each rank has samples of its own
+        ranks.average([part for parts in rows.values() for part in parts])
+        return Gradients.of(rows)
+
+    def push(self, weights: Mapping[str, Tensor], *, weigh_heads: bool, share: float = 1.0) -> None:
+        """Add the weighted gradients to every parameter's ``grad``; the encoder's backward runs once.
+
+        The gradients at the cut are used up.
+
+        Args:
+            weights: of the tasks that take part; parameters that only others reach keep their ``grad``.
+            weigh_heads: weigh heads and decoders like the encoder.
+            share: factor of everything.
+        """
+        taking_part = {task: found for task, found in self.found.items() if task in weights}
+        encoder: list[Tensor | None] = [None] * len(self.leaves)
+        for task, found in taking_part.items():
+            weight = weights[task] * share
+            for parameter, gradient in found.beyond.items():
+                _add(parameter, gradient * (weight if weigh_heads else share))
+            for parameter, gradient in found.encoder.items():
+                _add(parameter, gradient * weight)
+            for level, at_level in enumerate([] if found.encoder else found.at_cut):
+                if at_level is not None:
+                    before, part = encoder[level], at_level * weight
+                    encoder[level] = part if before is None else before + part
+                    found.at_cut[level] = at_level = None  # the finest level's is as large as its features
+        reached = [
+            (level, gradient)
+            for level, gradient in zip(self.pyramid, encoder, strict=True)
+            if gradient is not None and level.requires_grad
+        ]
+        if reached:
+            torch.autograd.backward([level for level, _ in reached], [gradient for _, gradient in reached])
+
+
+def backward(
+    cut: Cut,
+    losses: Mapping[str, Tensor],
+    observed: Mapping[str, Tensor],
+    weighting: Weighting,
+    *,
+    scaler: torch.amp.GradScaler | None = None,
+    share: float = 1.0,
+) -> tuple[Tensor, Gradients | None]:
+    """Weigh the tasks' gradients and add them to every ``grad``; the counterpart of ``total.backward()``.
+
+    Any weighting may be used: one that looks at losses alone gives the gradient that its total has, and the
+    comparison is a by-product.
+
+    Args:
+        cut: through which the losses were computed.
+        losses: ``()`` loss of each task with labels on this rank.
+        observed: losses averaged over all ranks.
+        weighting: the method.
+        scaler: of fp16 gradients.
+        share: factor of the update, for one of several micro-batches.
+
+    Returns:
+        The weighted total, detached, and the comparison, or None where a schedule leaves out all tasks.
+    """
+    device = next(iter(observed.values())).device
+    scale = None if scaler is None else scaler.scale(torch.ones((), device=device))
+    due = weighting.due(observed)
+    cut.pull({name: loss if scale is None else loss * scale for name, loss in losses.items() if name in due})
+    gradients = cut.compare(due, scale) if due else None
+    if isinstance(weighting, GradientWeighting):
+        if gradients is not None and scale is not None and not bool(gradients.finite().all()):
+            cut.push({name: torch.ones((), device=device) for name in due}, weigh_heads=False, share=share)
+            return torch.full((), torch.nan, device=device), gradients  # the scaler skips this step
+        total = weighting(losses, observed=observed, gradients=gradients)
+    else:
+        total = weighting({name: loss.detach() for name, loss in losses.items()}, observed=observed)
+        if total.requires_grad:  # a learned method's parameters
+            (total * share if scale is None else total * share * scale).backward()
+    weigh_heads = not isinstance(weighting, GradientWeighting) or weighting.weighs_heads
+    cut.push(weighting.weights, weigh_heads=weigh_heads, share=share)
+    return total.detach(), gradients
+
+
+def _add(parameter: nn.Parameter, gradient: Tensor) -> None:
+    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

@@ -1,0 +1,55 @@
+"""Seconds per step and memory, from a training's own progress."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import torch
+
+from medmtl.evaluation.comparison.meter import Meter
+
+CPU = torch.device("cpu")
+
+
+def train(meter: Meter, steps: int, *, epoch: int, first: int = 0, validation: float = 0.0) -> None:
+    for done in range(first + 1, steps + 1):
+        time.sleep(0.005)
+        meter("train", done, steps)
+        if done % epoch == 0:
+            time.sleep(validation)
+
+
+def test_steps_that_were_not_taken_cost_nothing_that_is_known() -> None:
+    assert math.isnan(Meter(CPU, 10).seconds_per_step)
+    meter = Meter(CPU, 1)
+    train(meter, 4, epoch=1)
+    assert math.isnan(meter.seconds_per_step)
+
+
+def test_validation_between_epochs_does_not_count() -> None:
+    meter = Meter(CPU, 8)
+    train(meter, 24, epoch=8, validation=0.3)
+    assert 0.004 < meter.seconds_per_step < 0.05
+
+
+def test_a_training_that_goes_on_in_the_middle_is_timed_from_there() -> None:
+    meter = Meter(CPU, 8)
+    train(meter, 16, epoch=8, first=5)
+    assert 0.004 < meter.seconds_per_step < 0.1
+
+
+def test_progress_is_passed_on() -> None:
+    seen: list[tuple[str, int, int]] = []
+    meter = Meter(CPU, 5, lambda what, done, total: seen.append((what, done, total)))
+    meter("prepare", 1, 2)
+    meter("train", 1, 10)
+    assert seen == [("prepare", 1, 2), ("train", 1, 10)]
+
+
+def test_memory_that_was_used_in_between_is_seen() -> None:
+    meter = Meter(CPU, 5)
+    before = meter.peak_memory_mib
+    np.ones((64, 2**20), np.uint8)
+    assert math.isnan(before) or meter.peak_memory_mib >= before + 32
