@@ -6,12 +6,12 @@
 #   make bench       time what users wait for      make clean   remove what the targets made (not .venv)
 #
 # Variables: PYTHON (3.11 or newer), VENV, PIP_ARGS and pip's own PIP_* (for an index or a wheel folder of yours),
-# PYTEST_ARGS (such as -k or a path), TORCH=any to take whichever build of torch pip prefers.
+# PYTEST_ARGS (such as -k or a path; by default one worker per core), TORCH=any to take whichever build of torch pip prefers.
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto --dist loadfile
 TORCH ?= auto
 
 BIN := $(VENV)/bin

@@ -444,7 +444,7 @@ def predict(
 
 @app.command()
 def compare(
-    config: Annotated[Path, typer.Argument(help="Experiment config (YAML); its weighting is not looked at.")],
+    config: Annotated[Path, typer.Argument(help="Experiment config (YAML).")],
     output: Output,
     weightings: Annotated[
         str,
@@ -606,7 +606,8 @@ def search(
         typer.echo(found.to_json())
     else:
         typer.echo(found.summary())
-    _exit_with_list([f"{t.name}: {t.message}" for t in found.failed], "not trained", quiet=as_json)
+    lines = [f"{trial.name}: {trial.message}" for trial in found.failed]
+    _exit_with_list(lines, "not trained", unit="trial", quiet=as_json)
     if found.best is None:
         raise typer.Exit(1)
 
@@ -647,12 +648,12 @@ def schema(
     write_text(output, text)
 
 
-def _exit_with_list(lines: list[str], what: str, *, quiet: bool = False) -> None:
-    """Exit 1 with the cases that did not make it; return when there are none."""
+def _exit_with_list(lines: list[str], what: str, *, unit: str = "case", quiet: bool = False) -> None:
+    """Exit 1 with the cases, or other units, that did not make it; return when there are none."""
     if not lines:
         return
     if not quiet:
-        count = "1 case was" if len(lines) == 1 else f"{len(lines)} cases were"
+        count = f"1 {unit} was" if len(lines) == 1 else f"{len(lines)} {unit}s were"
         typer.echo(f"\n{count} {what}:", err=True)
         for line in lines:
             typer.echo(f"  {line}", err=True)

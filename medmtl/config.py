@@ -211,8 +211,8 @@ def _check_comparison(config: ExperimentConfig) -> None:
     weighting = _built(config.weighting, tuple(config.tasks))
     if isinstance(weighting, GradientWeighting) and weighting.on == "last_layers":
         raise ConfigError(
-            f"weighting: {cls.__name__} does not open its last convolutions, and a compiled trunk hides them; "
-            "set training.compile to false, or weighting.on to shared_parameters"
+            f"weighting: {cls.__name__} does not open its last convolutions, and a compiled trunk hides "
+            "them; set training.compile to false, or weighting.on to shared_parameters"
         )
     if config.training.gradient_diagnostics and not isinstance(weighting, GradientWeighting):
         raise ConfigError(

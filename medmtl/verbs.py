@@ -298,7 +298,7 @@ def compare(
     """Train a network per task and one per weighting, over seeds, and say what the weightings gain.
 
     Args:
-        config: YAML file, or a config that is already parsed; its weighting is not looked at.
+        config: YAML file, or a config that is already parsed; its weighting lends options to its name.
         dataset: dataset, its folder, or None for the one that the config names.
         weightings: such as ``ew,uw,uw-so(temperature=5)``, or ``all``; or names and mappings one by one.
         output: folder to make, or to continue; methods and seeds may be added to what it holds.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -16,10 +17,13 @@ def command_tables() -> str:
 
 
 def _verb(name: str, command: Any) -> str:
-    says, _, example = command.help.partition("[dim]")
+    says = command.help.partition("[dim]")[0]
+    examples = [
+        " ".join(found.split()) for found in re.findall(r"\[dim\](.*?)\[/dim\]", command.help, re.DOTALL)
+    ]
     parts = [f"### `medmtl {name}`", "", says.strip(), ""]
-    if example:
-        parts += ["```console", f"$ {example.replace('[/dim]', '').strip()}", "```", ""]
+    if examples:
+        parts += ["```console", *(f"$ {example}" for example in examples), "```", ""]
     parts += ["| argument | default | says |", "|---|---|---|"]
     for parameter in sorted(command.params, key=lambda p: p.param_type_name != "argument"):
         if parameter.name == "help":

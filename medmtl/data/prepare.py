@@ -40,6 +40,11 @@ class Preparation:
     patch: tuple[int, int, int]
     normalization: Normalizations | str = "zscore"
 
+    def __post_init__(self) -> None:
+        """A name becomes what it stands for, so that equal preparations are equal."""
+        if isinstance(self.normalization, str):
+            object.__setattr__(self, "normalization", parse_normalization(self.normalization))
+
     @property
     def normalizations(self) -> Normalizations:
         """One entry per channel, or one for all."""

@@ -100,7 +100,6 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
     fit_case_heads(network, tasks, ready_train)
     if start is not None:
         network.load_state_dict(start)
-        LOG.info("training starts from the weights of %s", origin)
     model = Model(
         network=network,
         tasks=tasks,

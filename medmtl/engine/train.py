@@ -32,7 +32,7 @@ from medmtl.engine.trainer import Training, autocast_dtype, build_trainer, resto
 from medmtl.files import is_free, replaced_folder, write_text
 from medmtl.inference.model import Model, load_model
 from medmtl.types import ConfigError, Finding, OutputError
-from medmtl.weighting import GradientWeighting, Weighting, build_weighting
+from medmtl.weighting import GradientWeighting, GradNorm, Weighting, build_weighting
 
 LOG = logging.getLogger("medmtl.train")
 Progress = Callable[[str, int, int], None]
@@ -98,6 +98,8 @@ def _train(job: Job, *, resume: bool, progress: Progress | None) -> Run:
     if leads():
         job.output.mkdir(parents=True, exist_ok=True)
     with log_file(job.output / "log.txt") if leads() else nullcontext():
+        if job.training.start_from is not None:
+            LOG.info("training starts from the weights of %s", job.training.start_from)
         for finding in ready.refused:
             LOG.warning("%s is left out: %s", finding.case_id, finding.message)
         return _run(job, ready, weighting.to(device), device, resume=resume, progress=progress)
@@ -279,7 +281,16 @@ def _run(
     stopped = training.stopping is not None and training.stopping.counter >= s.patience
     if first_step < s.steps and not stopped:
         trainer.run(max_epochs=s.epochs, epoch_length=s.steps_per_epoch)
+    _tell_converged(training)
     return _finish(job, ready, training)
+
+
+def _tell_converged(training: Training) -> None:
+    """What GradNorm's weights were on average: its paper's second use is to train again with these, fixed."""
+    weighting = training.weighting
+    if isinstance(weighting, GradNorm) and not weighting.never_seen():
+        found = {task: round(weight, 4) for task, weight in weighting.converged_weights().items()}
+        LOG.info("gradnorm's weights were %s on average; scalarization trains with them as they are", found)
 
 
 def _tell_cost(training: Training) -> None:

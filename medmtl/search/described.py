@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+from medmtl.engine import Job
 from medmtl.search.rounds import Params, Strategy
 from medmtl.weighting import CommonOptions
 
+MakeJob = Callable[[Mapping[str, Any], Path], Job]
+"""The training of a config with some keys set to other values, into a RUN folder."""
 WEIGHT = "weight."
 """Before a task's name: the variable that is its weight."""
 

@@ -70,20 +70,30 @@ def join_folder(folder: Path, description: Mapping[str, Any]) -> str:
     check_folder(folder, description)
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(dict(description), sort_keys=False, allow_unicode=True)
-    temporary = folder / f".{FILE}.{os.getpid()}.part"
+    if write_once(folder / FILE, text):
+        return str(description["study"])
+    found = _read(folder)
+    _check_same(folder, found, description)
+    return str(found["study"])
+
+
+def write_once(path: Path, text: str) -> bool:
+    """Write a file that processes which begin together have to agree on: the first one's counts.
+
+    Returns:
+        Whether this process was the first.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.write_text(text, encoding="utf-8")
     try:
-        # A link fails where the file is there: of processes that begin together, one names the study.
-        os.link(temporary, folder / FILE)
+        os.link(temporary, path)  # fails where the file is there, unlike a move
     except FileExistsError:
-        found = _read(folder)
-        _check_same(folder, found, description)
-        return str(found["study"])
+        return False
     except OSError:  # a file system without links
-        temporary.replace(folder / FILE)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return str(description["study"])
+    return True
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -29,6 +29,8 @@ WORKER, BEAT = "medmtl:worker", "medmtl:beat"
 """Attributes of a trial: the process that runs it, and a number that rises while it does."""
 EVERY_SECONDS = 30.0
 DEAD_AFTER_SECONDS = 300.0
+UNCLAIMED_SECONDS = 30.0
+"""A process writes down that a trial is its own at once; one that nobody claims for so long is nobody's."""
 _PROC = Path("/proc")
 
 
@@ -91,7 +93,8 @@ class Watch:
         if before != beat:
             since = now
         self._seen[trial.number] = (beat, since)
-        return now - since > self.dead_after_seconds
+        patience = self.dead_after_seconds if owner else min(UNCLAIMED_SECONDS, self.dead_after_seconds)
+        return now - since > patience
 
 
 class Beat:

@@ -166,7 +166,10 @@ class Loop:
     def _ask(self) -> None:
         trial = self.study.ask()
         beat = Beat(trial, self.worker)
-        beat.__enter__()
+        try:
+            beat.__enter__()
+        except optuna.exceptions.UpdateFinishedTrialError:  # it took so long that another gave it up
+            return
         ledger = Ledger.of(self.study)
         key = ledger.key_of(trial.number)
         reason = VOID if ledger.is_void(trial.number) else SURPLUS if key >= self.budget else None

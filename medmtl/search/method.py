@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from medmtl.engine import Job
 from medmtl.registry import nearest
-from medmtl.search.described import Method
+from medmtl.search.described import MakeJob, Method
 from medmtl.search.evolution_method import evolution_method
 from medmtl.search.fixed_methods import TEMPERATURE, grid_method, line_method
 from medmtl.types import ConfigError
@@ -17,7 +16,7 @@ from medmtl.types import ConfigError
 METHODS = ("line", "grid", "evolution")
 
 
-def build_method(name: str, make_job: Callable[[Mapping[str, Any], Path], Job], **options: Any) -> Method:
+def build_method(name: str, make_job: MakeJob, **options: Any) -> Method:
     """A search by its name.
 
     Args:
@@ -46,7 +45,7 @@ def build_method(name: str, make_job: Callable[[Mapping[str, Any], Path], Job], 
     return makers[name](base, **given)
 
 
-def _is_whole(make_job: Callable[[Mapping[str, Any], Path], Job], key: str, low: float | None) -> bool:
+def _is_whole(make_job: MakeJob, key: str, low: float | None) -> bool:
     """Whether a key of the config takes whole numbers only."""
     if low is None or not float(low).is_integer():
         return False

@@ -13,18 +13,19 @@ from optuna.study import Study
 from medmtl.engine.launch import launched
 from medmtl.engine.train import log_file
 from medmtl.search._optuna import quiet
-from medmtl.search.described import Method
-from medmtl.search.folder import check_folder, describe, join_folder
+from medmtl.search.described import MakeJob, Method
+from medmtl.search.folder import check_folder, describe, join_folder, write_once
 from medmtl.search.ledger import Ledger
 from medmtl.search.line import LineSearch
 from medmtl.search.loop import Loop
 from medmtl.search.objective import Objective, choose_objective
 from medmtl.search.rounds import Params
 from medmtl.search.sampler import RoundSampler
+from medmtl.search.shared_plan import PLAN, by_plan, plan_once
 from medmtl.search.space import Choice
-from medmtl.search.storage import open_study
+from medmtl.search.storage import JOURNAL, open_storage, open_study
 from medmtl.search.table import Trial, best_trial, trials_of, write_best, write_search_table
-from medmtl.search.train_trial import MakeJob, TrialTraining
+from medmtl.search.train_trial import TrialTraining
 from medmtl.types import ConfigError
 
 LOG = logging.getLogger("medmtl.search")
@@ -130,14 +131,18 @@ def run_search(
     description = describe(base, method, objective, storage, prune=prune)
     check_folder(output, description)
     _check_configurations(make_job, method)
+    plan = plan_once(base, output, method.strategy.space)
+    kept = None if storage is None else open_storage(storage)
     for text in (_announced(method, budget, objective), *notes):
         (announce or LOG.info)(text)
     name = join_folder(output, description)
+    if plan is not None:
+        write_once(output / PLAN, plan)
+    make_job = by_plan(make_job, output)
     with quiet(), log_file(output / "log.txt"):
-        study = open_study(
-            name, RoundSampler(method.strategy, poll_seconds=poll_seconds), folder=output, storage=storage,
-            prune=prune,
-        )  # fmt: skip
+        kept = kept or open_storage(str(output / JOURNAL))
+        sampler = RoundSampler(method.strategy, poll_seconds=poll_seconds)
+        study = open_study(name, sampler, kept, prune=prune)
         LOG.info("%s", _announced(method, budget, objective))
 
         def after() -> None:

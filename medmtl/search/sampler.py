@@ -55,7 +55,7 @@ class RoundSampler(BaseSampler):
     def origin(self, ledger: Ledger, key: int) -> int | None:
         """The best configuration of the rounds before, for a strategy whose trials continue from it."""
         place = self.strategy.locate(key) if key >= 0 else None
-        if place is None or not self.strategy.continues:
+        if place is None or place[0] == 0 or not self.strategy.continues:
             return None
         best = best_of(_history(ledger, place[1]))
         return None if best is None else best.index

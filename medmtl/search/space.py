@@ -140,7 +140,7 @@ def parse_range(text: str) -> Number:
     Raises:
         ConfigError: it is none.
     """
-    low, high = (_scalar(part) for part in text.split("..", 1))
+    low, high = (_scalar(part or "none") for part in text.split("..", 1))
     ends = [end for end in (low, high) if isinstance(end, int | float) and not isinstance(end, bool)]
     if len(ends) < 2:
         raise ConfigError(f"{text!r} is no range; write two numbers with .. between them, such as 0.1..1000")

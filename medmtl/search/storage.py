@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import optuna
 from optuna.pruners import MedianPruner, NopPruner
@@ -21,22 +21,15 @@ JOURNAL = "journal.log"
 _TRIES = 3
 
 
-def open_study(
-    name: str, sampler: BaseSampler, *, folder: Path, storage: str | None = None, prune: bool = False
-) -> Study:
+def open_study(name: str, sampler: BaseSampler, kept: BaseStorage, *, prune: bool = False) -> Study:
     """The study of a search, made where it is not there yet; several processes may do so at once.
 
     Args:
         name: of the study.
         sampler: gives trials their configurations.
-        folder: where the journal file lies that is used by default.
-        storage: address of a database such as ``postgresql://user@host/name``, or path of a journal file.
+        kept: where trials are kept.
         prune: stop trials that stay below the median of the others, after the first four.
-
-    Raises:
-        ConfigError: the storage cannot be opened; the message says why, without any password.
     """
-    kept = _open(storage, folder)
     pruner = MedianPruner(n_startup_trials=4) if prune else NopPruner()
     study = optuna.create_study(
         storage=kept,
@@ -57,14 +50,23 @@ def without_password(storage: str | None) -> str:
         return JOURNAL
     if "://" not in storage:
         return storage
-    parts = urlsplit(storage)
-    user, at, host = parts.netloc.rpartition("@")
-    return urlunsplit((parts.scheme, f"{user.partition(':')[0]}{at}{host}", parts.path, "", ""))
+    scheme, _, rest = storage.partition("?")[0].partition("://")
+    place, slash, path = rest.partition("/")
+    user, at, host = place.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}{at}{host}{slash}{path}"
 
 
-def _open(storage: str | None, folder: Path) -> BaseStorage:
-    if storage is None or "://" not in storage:
-        return _journal(folder / JOURNAL if storage is None else Path(storage))
+def open_storage(storage: str) -> BaseStorage:
+    """A storage by its address.
+
+    Args:
+        storage: of a database such as ``postgresql://user@host/name``, or path of a journal file.
+
+    Raises:
+        ConfigError: it cannot be opened; the message says why, without any password.
+    """
+    if "://" not in storage:
+        return _journal(Path(storage))
     said = without_password(storage)
     # Two processes that make the tables of a new database at once get in each other's way once.
     for attempt in range(_TRIES):
@@ -84,8 +86,11 @@ def _open(storage: str | None, folder: Path) -> BaseStorage:
 def _journal(path: Path) -> JournalStorage:
     lock = JournalFileOpenLock if sys.platform == "win32" else JournalFileSymlinkLock
     try:
+        if path.is_file() and path.stat().st_size:
+            with path.open(encoding="utf-8") as stream:
+                json.loads(stream.readline())["op_code"]
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock(str(path))))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"--storage {path}: is no journal that can be read and written ({error})"
         ) from error

@@ -12,15 +12,13 @@ from typing import Any
 import torch
 
 from medmtl.engine import Job, Run, train
-from medmtl.search.described import Method
+from medmtl.search.described import MakeJob, Method
 from medmtl.search.loop import Assignment, TrialFailedError
 from medmtl.search.objective import NoValueError, Objective, epoch_rows, kept_row
 from medmtl.types import ConfigError, MedmtlError
 
 LOG = logging.getLogger("medmtl.search")
 TRIALS = "trials"
-MakeJob = Callable[[Mapping[str, Any], Path], Job]
-"""The training of a config with some keys set to other values, into a RUN folder."""
 Progress = Callable[[str, int, int], None]
 
 

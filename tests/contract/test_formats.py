@@ -86,7 +86,7 @@ def test_a_case_whose_files_are_gone_raises_a_case_error(member: DatasetFormat, 
     for raw in raw_cases:
         with pytest.raises(CaseError) as caught:
             raw.load()
-        assert caught.value.code == "NO_USABLE_SERIES"
+        assert caught.value.code in ("NO_USABLE_SERIES", "UNDECODABLE")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 400, b"\x1f\x8b\x08\x00garbage"])

@@ -51,7 +51,7 @@ def main(folder: str, kind: str, budget: str, seconds: str, storage: str = "") -
     from medmtl.search._optuna import quiet
     from medmtl.search.loop import Assignment, Loop
     from medmtl.search.sampler import RoundSampler
-    from medmtl.search.storage import open_study
+    from medmtl.search.storage import JOURNAL, open_storage, open_study
 
     def work(assignment: Assignment) -> tuple[float, dict[str, Any]]:
         line = {"key": assignment.key, "params": dict(assignment.params), "pid": os.getpid()}
@@ -62,7 +62,7 @@ def main(folder: str, kind: str, budget: str, seconds: str, storage: str = "") -
 
     with quiet():
         sampler = RoundSampler(strategies()[kind], poll_seconds=0.02)
-        study = open_study("test", sampler, folder=Path(folder), storage=storage or None)
+        study = open_study("test", sampler, open_storage(storage or str(Path(folder) / JOURNAL)))
         Loop(study, budget=int(budget), work=work, poll_seconds=0.02).run()
 
 
@@ -91,10 +91,10 @@ def attempts(folder: Path, storage: str = "") -> list[Any]:
     """The newest trial of every configuration, as the storage has it."""
     from medmtl.search.ledger import Ledger
     from medmtl.search.sampler import RoundSampler
-    from medmtl.search.storage import open_study
+    from medmtl.search.storage import JOURNAL, open_storage, open_study
 
     sampler = RoundSampler(strategies()["line"])
-    return Ledger.of(open_study("test", sampler, folder=folder, storage=storage or None)).attempts()
+    return Ledger.of(open_study("test", sampler, open_storage(storage or str(folder / JOURNAL)))).attempts()
 
 
 if __name__ == "__main__":

@@ -228,7 +228,7 @@ def test_delta_m_compares_every_seed_with_the_single_task_networks_of_that_seed(
         )
         if method == "single-task":
             expected = 0.0
-        assert row["delta_m_percent"] == pytest.approx(expected, rel=1e-4, nan_ok=True)
+        assert row["delta_m_percent"] == pytest.approx(expected, rel=1e-6, nan_ok=True)
 
 
 def test_metrics_are_those_of_each_runs_own_evaluation(finished: Comparison) -> None:

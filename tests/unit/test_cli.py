@@ -19,13 +19,16 @@ from medmtl.data.columns import Schema
 from medmtl.data.formats import DatasetFormat, RawCase
 from medmtl.types import DatasetError
 
-VERBS = ("demo", "inspect", "ingest", "plan", "train", "evaluate", "predict", "compare", "report", "schema")
+VERBS = (
+    "demo", "inspect", "ingest", "plan", "train", "import", "evaluate", "predict", "compare", "search",
+    "report", "schema",
+)  # fmt: skip
 
 Captured = pytest.CaptureFixture[str]
 
 
 def test_the_verbs_are_those_of_the_design() -> None:
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    names = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     assert sorted(names) == sorted(VERBS)
 
 

@@ -168,8 +168,8 @@ def compare(design: Design, output: Path, progress: Progress | None = None) -> C
     """
     if launched():
         raise ConfigError(
-            "compare runs in one process: call it without torchrun; several machines can each compare some of "
-            "the methods, into folders of their own"
+            "compare runs in one process: call it without torchrun; several machines can each compare some "
+            "of the methods, into folders of their own"
         )
     Runner(design, output)  # what cannot be trained alone is said before anything is written
     design = open_folder(output, design)

@@ -142,12 +142,15 @@ def mean_ranks(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def wins(values: Mapping[str, Sequence[float]]) -> dict[str, int]:
-    """In how many places a method was the best, lower is better; equals win together."""
+    """In how many places a method was the best, lower is better.
+
+    Equals win together; where all are equal, nobody wins.
+    """
     names = list(values)
     counts = dict.fromkeys(names, 0)
     for place in zip(*values.values(), strict=True):
         known = [value for value in place if math.isfinite(value)]
-        if len(known) < 2:
+        if len(known) < 2 or min(known) == max(known):
             continue
         for name, value in zip(names, place, strict=True):
             counts[name] += value == min(known)

@@ -46,7 +46,7 @@ def compare_table(design: Design, results: Results) -> pd.DataFrame:
 
 def write_table(output: Path, table: pd.DataFrame) -> None:
     """Write it as CSV; what is not known is blank."""
-    write_text(output / FILE, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    write_text(output / FILE, table.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
 
 
 def metrics_of(row: Mapping[str, Any], metrics: Mapping[str, str]) -> dict[str, float]:

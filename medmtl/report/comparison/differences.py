@@ -9,62 +9,53 @@ from medmtl.report.blocks import BLANK, Cell, Prose, Section, Table
 from medmtl.report.comparison.material import ComparisonMaterial
 from medmtl.report.comparison.ranking import signed
 
-_OVER_CASES = (
-    "Wilcoxon's signed-rank test of each case's score, its mean over seeds: all seeds see the same cases, "
-    "and to count each would make differences look surer than they are. Scores are better when higher: Dice, "
-    "negative error, 1 for a right class. Corrected after Holm for all tests of the table."
-)
-_OVER_SEEDS = (
-    "Student's paired t-test of delta-m, each seed against the same seed; negative is better than the "
-    "reference. It tells whether another training would show the same, not whether other patients would."
+_READING = (
+    "Differences of a task are those of each case's score, its mean over seeds, by Wilcoxon's signed-rank "
+    "test: all seeds see the same cases, and to count each would make differences look surer than they are. "
+    "Scores are better when higher: Dice, negative error, 1 for a right class. Differences of delta-m are "
+    "those of seeds, by Student's paired t-test, and better when negative; they tell whether another "
+    "training would show the same, not whether other patients would. p is corrected after Holm, over cases "
+    "and over seeds; a dash means that so few could not have shown a difference."
 )
 
 
 def tests_section(material: ComparisonMaterial) -> Section:
-    """Every paired test, with its correction or why there is none."""
+    """Every paired test with its corrected p, a row per method."""
     section = Section("tests", f"Differences from {material.summary['reference']}")
-    tests = material.summary["tests"]
+    tests = {(test["method"], test["task"]): test for test in material.summary["tests"]}
     if not tests:
         section.missing = "One method only, so there is nothing to test it against."
         return section
-    of_cases = [test for test in tests if test["task"]]
-    of_seeds = [test for test in tests if not test["task"]]
+    places = [*material.metrics, ""]
+    names = [name for name in _ordered(material) if (name, "") in tests]
+    rows = [[Cell(name, header=True), *(_cell(tests.get((name, p))) for p in places)] for name in names]
+    heads = [f"{task} (cases)" if task else "delta-m [%] (seeds)" for task in places]
     section.blocks.append(
-        Table(
-            "Task by task, over cases",
-            ["method", "task", "cases", "mean difference", "p", "p corrected", ""],
-            [_row(test, 3) for test in of_cases],
-            _OVER_CASES,
-            compact=True,
-        )
+        Table("Method minus reference", ["method", *heads], rows, reading=_READING, compact=True)
     )
-    section.blocks.append(
-        Table(
-            "Delta-m, over seeds",
-            ["method", "", "seeds", "mean difference", "p", "p corrected", ""],
-            [_row(test, 1) for test in of_seeds],
-            _OVER_SEEDS,
-            compact=True,
-        )
-    )
-    if all(test["p"] is None for test in tests):
+    if all(test["p"] is None for test in tests.values()):
         section.blocks.append(
             Prose("No test could be made: with so few cases and seeds, nothing can be said.", warning=True)
         )
     return section
 
 
-def _row(test: Mapping[str, Any], digits: int) -> list[Cell]:
+def _ordered(material: ComparisonMaterial) -> list[str]:
+    """Best first, as in the table above; those without a delta-m last."""
+    ranked = material.ranked()
+    return [*ranked, *(name for name in material.methods if name not in ranked)]
+
+
+def _cell(test: Mapping[str, Any] | None) -> Cell:
+    if test is None or test["difference"] is None:
+        return Cell(BLANK)
     surely = test["holm"] is not None and test["holm"] < 0.05
-    return [
-        Cell(test["method"], header=True),
-        Cell(test["task"]),
-        Cell(str(test["n"]), sort=float(test["n"])),
-        Cell(signed(test["difference"], digits), flag=surely),
-        Cell(_p(test["p"])),
-        Cell(_p(test["holm"])),
-        Cell(test["remark"]),
-    ]
+    return Cell(
+        signed(test["difference"], 3 if test["task"] else 1),
+        note=f"p {_p(test['holm'])}, n = {test['n']}",
+        sort=float(test["difference"]),
+        flag=surely,
+    )
 
 
 def _p(value: float | None) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from medmtl.report.blocks import Figure, Section
 from medmtl.report.canvas import INK, SERIES, dress, new_figure, plain, to_svg
 from medmtl.report.comparison.material import ComparisonMaterial
+from medmtl.report.comparison.styles import short
 from medmtl.report.read import read_table
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _figure(tables: dict[str, DataFrame], labels: Sequence[str]) -> Figure:
         for axis, label in zip(row, labels, strict=True):
             dress(
                 axis,
-                f"{name}: {label}" if label else name,
+                f"{short(name)}: {label}" if label else short(name),
                 f"component 1 ({share[0]:.0%})",
                 f"component 2 ({share[1]:.0%})",
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from medmtl.report.blocks import Figure, Section
 from medmtl.report.canvas import INK, dress, log_scale, new_figure, plain, to_svg
 from medmtl.report.comparison.material import SINGLE, ComparisonMaterial
-from medmtl.report.comparison.styles import left_out, shown_methods, style_of
+from medmtl.report.comparison.styles import left_out, short, shown_methods, style_of
 from medmtl.report.read import read_table
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _panel(axis: Axes, material: ComparisonMaterial, names: Sequence[str], task:
             continue
         marker = "o" if len(curve) < 3 else ""
         axis.plot(
-            curve.index, curve[column], label=plain(name), linewidth=1.5, marker=marker, markersize=3,
+            curve.index, curve[column], label=plain(short(name)), linewidth=1.5, marker=marker, markersize=3,
             **style_of(material, name),
         )  # fmt: skip
         positive = positive and bool((curve[column] > 0).all())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from medmtl.report.blocks import BLANK, Cell, Figure, KeyNumber, KeyNumbers, Prose, Section, Table
 from medmtl.report.canvas import INK, dress, new_figure, plain, to_svg
 from medmtl.report.comparison.material import SINGLE, ComparisonMaterial
-from medmtl.report.comparison.styles import style_of
+from medmtl.report.comparison.styles import short, style_of
 from medmtl.report.numbers import as_float
 from medmtl.report.summary import name_of
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _READING = (
     "Delta-m is the mean relative change of the tasks' metrics against networks that learn one task each: "
     "negative is better. Small type: 95 % interval over seeds (Student), or standard deviation over seeds "
-    "and change against the task alone. Wins count the seeds and tasks in which a method was the "
-    "best of all methods, ranks are over tasks and seeds; single-task networks take part in neither. "
-    "Below the seconds: peak memory."
+    "and change against the task alone. Wins count the seeds in which a method was the best of all methods, "
+    "below them task by task; the rank is its mean over tasks and seeds. Single-task networks take part in "
+    "neither. Below the seconds: peak memory."
 )
 
 
@@ -85,7 +85,7 @@ def _table(material: ComparisonMaterial) -> Table:
     tasks = material.metrics
     heads = [f"{task}: {_metric(metric)}" for task, metric in tasks.items()]
     searched = bool(material.description.get("search_trials"))
-    columns = ["", "method", "delta-m [%]", *heads, "wins", "mean rank"]
+    columns = ["", "method", "delta-m [%]", *heads, "wins", "rank"]
     columns += ["s / step", *(["search"] if searched else [])]
     rows = [
         _row(material, name, number, searched) for number, name in enumerate(ordered(material.summary), 1)
@@ -107,7 +107,7 @@ def _row(material: ComparisonMaterial, name: str, number: int, searched: bool) -
     for task, metric in material.metrics.items():
         cells.append(_value(found["values"].get(f"{task}.{metric}"), found["change_percent"].get(task), name))
     wins: Mapping[str, int] = found.get("wins", {})
-    each = ", ".join(f"{task} {number}" for task, number in wins.items() if number)
+    each = " · ".join(str(wins[task]) for task in material.metrics if task in wins)
     total = sum(wins.values())
     cells.append(Cell(str(total), note=each, sort=float(total)) if wins else Cell(BLANK))
     rank = found.get("mean_rank")
@@ -130,7 +130,7 @@ def _value(value: Mapping[str, Any] | None, change: Mapping[str, Any] | None, na
         return Cell(BLANK)
     notes = [f"± {value['sd']:.2g}"] if value["n"] > 1 else []
     if name != SINGLE and change is not None and change["n"]:
-        notes.append(f"{signed(change['mean'])} %")
+        notes.append(f"{signed(change['mean'], 1 if abs(change['mean']) < 10 else 0)} %")
     return Cell(f"{value['mean']:.3g}", note=", ".join(notes), sort=float(value["mean"]))
 
 
@@ -151,7 +151,7 @@ def _picture(material: ComparisonMaterial) -> Figure:
     for axis, task in zip(axes, panels, strict=True):
         dress(axis, task or "delta-m", "change [%]")
         _panel(axis, material, names, task)
-        axis.set_yticks(range(len(names)), [plain(name) for name in names] if axis is axes[0] else [])
+        axis.set_yticks(range(len(names)), [plain(short(name)) for name in names] if axis is axes[0] else [])
         axis.set_ylim(len(names) - 0.5, -0.5)
     ends = "; ".join(f"{name} {signed(material.mean(name))} %" for name in names)
     return Figure(

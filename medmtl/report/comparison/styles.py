@@ -12,6 +12,15 @@ MOST = 8
 """Methods that one panel can show."""
 
 
+_LONGEST = 26
+"""Letters of a method's name that a figure has room for."""
+
+
+def short(method: str) -> str:
+    """A method's name that fits into a figure."""
+    return method if len(method) <= _LONGEST else f"{method[: _LONGEST - 1]}…"
+
+
 def style_of(material: ComparisonMaterial, method: str) -> dict[str, Any]:
     """Colour and line style of a method."""
     if method == SINGLE:

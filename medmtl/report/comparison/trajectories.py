@@ -10,6 +10,7 @@ import numpy as np
 from medmtl.report.blocks import Figure, Section
 from medmtl.report.canvas import INK, dress, new_figure, plain, series_style, to_svg
 from medmtl.report.comparison.material import ComparisonMaterial
+from medmtl.report.comparison.styles import short
 from medmtl.report.read import read_table
 from medmtl.report.weights import COLLAPSE, smoothed, weight_shares
 
@@ -84,9 +85,8 @@ def _figure(
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     said = []
     for axis, name in zip(axes, names, strict=False):
-        dress(
-            axis, name, "step" if axis in axes[-columns:] else "", "share" if axis in axes[::columns] else ""
-        )
+        lowest, leftmost = axis in axes[-columns:], axis in axes[::columns]
+        dress(axis, short(name), "step" if lowest else "", "share" if leftmost else "")
         axis.set_ylim(-0.02, 1.04)
         axis.axhline(COLLAPSE, color=INK, linewidth=0.7, linestyle=":")
         ends = ""

@@ -17,7 +17,7 @@ from medmtl.search._optuna import quiet
 from medmtl.search.ledger import MOST_LOSSES, Ledger
 from medmtl.search.liveness import BEAT, WORKER, Beat, Watch, Worker
 from medmtl.search.loop import RESULT, Assignment, Loop, TakenError, TrialFailedError
-from medmtl.search.storage import open_study, without_password
+from medmtl.search.storage import JOURNAL, open_storage, open_study, without_password
 from medmtl.types import ConfigError
 from tests.helpers.search_worker import objective, strategies
 
@@ -30,9 +30,9 @@ def quietly() -> Any:
         yield
 
 
-def opened(folder: Path, strategy: Strategy | None = None, **options: Any) -> Study:
+def opened(folder: Path, strategy: Strategy | None = None, *, prune: bool = False) -> Study:
     sampler = RoundSampler(strategy or strategies()["evolution"], poll_seconds=0.01)
-    return open_study("test", sampler, folder=folder, **options)
+    return open_study("test", sampler, open_storage(str(folder / JOURNAL)), prune=prune)
 
 
 def run(study: Study, budget: int, work: Work | None = None, **options: Any) -> list[int]:
@@ -80,8 +80,7 @@ def test_a_search_that_is_stopped_goes_on_with_the_trial_that_it_was_at(tmp_path
             raise StoppedError
         return judged(assignment)
 
-    whole = opened(tmp_path / "whole") if (tmp_path / "whole").mkdir() is None else None
-    assert whole is not None
+    whole = optuna.create_study(sampler=RoundSampler(strategies()["evolution"]), direction="maximize")
     run(whole, 9)
     with pytest.raises(StoppedError):
         run(opened(tmp_path), 9, work)
@@ -140,15 +139,18 @@ def test_a_configuration_that_takes_its_process_along_again_and_again_counts_as_
     assert found.message == f"its process died {MOST_LOSSES} times"
 
 
-def test_a_queued_trial_is_tried_and_becomes_a_parent_but_takes_no_place(tmp_path: Path) -> None:
-    study = opened(tmp_path)
-    good = {"weight.a": 1.0, "weight.b": 10.0, "weight.c": 50.0, "every.b": 3, "loss": "focal"}
-    study.enqueue_trial(good)
-    keys = run(study, 12)
-    assert keys[0] == -1
-    assert sorted(keys[1:]) == list(range(12))
-    children = configurations(study)[4:8]
-    assert sum(abs(math.log10(c["weight.b"] / c["weight.a"]) - 1) < 0.6 for c in children) >= 2
+def test_a_queued_trial_takes_no_place_and_later_rounds_learn_from_it(tmp_path: Path) -> None:
+    strategy = strategies()["evolution"]
+    strategy.continues = True
+    study, origins = opened(tmp_path, strategy), []
+
+    def work(assignment: Assignment) -> tuple[float, Mapping[str, Any]]:
+        origins.append(assignment.origin)
+        return judged(assignment)
+
+    study.enqueue_trial({"weight.a": 1.0, "weight.b": 10.0, "weight.c": 50.0, "every.b": 3, "loss": "focal"})
+    assert run(study, 8, work) == [-1, *range(8)]
+    assert origins == [None] * 5 + [-1] * 4
 
 
 def test_a_queued_trial_that_names_some_variables_gets_the_others_drawn(tmp_path: Path) -> None:
@@ -256,6 +258,15 @@ def test_a_process_elsewhere_is_dead_when_its_beat_stands_still(tmp_path: Path) 
     assert seen == [False, False, False, False, True]
 
 
+def test_a_trial_that_its_process_did_not_live_to_claim_is_given_up(tmp_path: Path) -> None:
+    study, now = opened(tmp_path), [0.0]
+    study.ask()
+    watch = Watch(Worker.here(), clock=lambda: now[0])
+    assert not watch.is_lost(study.trials[0])
+    now[0] = 31.0
+    assert watch.is_lost(study.trials[0])
+
+
 def test_a_process_here_is_dead_when_its_number_is_gone_or_is_another_process_now() -> None:
     here = Worker.here()
     same = here.as_attribute()
@@ -306,11 +317,9 @@ def test_a_variable_that_is_not_searched_is_named() -> None:
         ("no/such/folder/journal.log", "is no journal that can be read and written"),
     ],
 )
-def test_a_storage_that_cannot_be_opened_is_a_sentence_without_the_password(
-    storage: str, says: str, tmp_path: Path
-) -> None:
+def test_a_storage_that_cannot_be_opened_is_a_sentence_without_the_password(storage: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as error:
-        opened(tmp_path, storage=storage)
+        open_storage(storage)
     assert "secret" not in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
@@ -318,7 +327,8 @@ def test_a_storage_that_cannot_be_opened_is_a_sentence_without_the_password(
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a journal\n")
     with pytest.raises(ConfigError, match="is no journal"):
-        opened(tmp_path, storage=str(tmp_path / "notes.txt"))
+        open_storage(str(tmp_path / "notes.txt"))
+    assert (tmp_path / "notes.txt").read_text() == "not a journal\n"
 
 
 def test_an_address_is_written_down_without_its_password() -> None:

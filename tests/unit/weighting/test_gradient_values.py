@@ -187,7 +187,7 @@ def test_cagrad_with_c_0_is_the_mean() -> None:
 @many
 @given(n_tasks=st.integers(2, 8), seed=st.integers(0, 10**6))
 def test_cagrad_agrees_with_a_general_solver(n_tasks: int, seed: int) -> None:
-    """The dual, min of g_w . g0 + c |g0| |g_w| on the simplex, by scipy's SLSQP, as the paper's code has it."""
+    """The dual, min of g_w . g0 + c |g0| |g_w| on the simplex, by scipy's SLSQP, as in the paper's code."""
     from scipy.optimize import minimize
 
     rows = jacobian(n_tasks, seed)

@@ -111,6 +111,6 @@ def test_a_place_with_one_method_ranks_nobody() -> None:
     assert all(math.isnan(rank) for rank in ranks.values())
 
 
-def test_wins_count_places_and_equals_win_together() -> None:
-    values = {"ew": [1.0, 2.0, 5.0], "uw": [2.0, 2.0, 4.0], "dwa": [math.nan, 9.0, math.nan]}
+def test_wins_count_places_and_equals_win_together_unless_all_are_equal() -> None:
+    values = {"ew": [1.0, 2.0, 5.0, 3.0], "uw": [2.0, 2.0, 4.0, 3.0], "dwa": [math.nan, 9.0, math.nan, 3.0]}
     assert wins(values) == {"ew": 2, "uw": 2, "dwa": 0}
