@@ -111,14 +111,27 @@ def main() -> None:
                 "GE cine, 10 slices x 20 phases of 256 x 256, 200 files (Sunnybrook SCD0000301)",
             ),
             "fmri": (ingest_series.fmri(scratch / "fmri"), 3, ingest_series.FMRI),
-            "compressed": (ingest_series.compressed(scratch / "jpeg2000"), 5, ingest_series.COMPRESSED),
+            "compressed": (
+                ingest_series.compressed(scratch / "jpeg2000"),
+                5,
+                ingest_series.COMPRESSED.format(100, 256),
+            ),
+            "compressed, long": (
+                ingest_series.compressed(scratch / "long", 300, 512),
+                2,
+                ingest_series.COMPRESSED.format(300, 512),
+            ),
         }
         for label, (folder, rounds, description) in series.items():
             if not folder.is_dir():
                 measured[label] = {"missing": f"no {folder}"}
                 continue
-            more = ("decoding alone, one thread",) if label == "compressed" else ()
-            found = time_all((*FLOORS, *FULL, *more), folder, rounds)
+            contenders = (*FLOORS, *FULL)
+            if label.startswith("compressed"):
+                contenders = (*contenders, "decoding alone, one thread")
+            if label == "compressed, long":
+                contenders = tuple(name for name in contenders if "MONAI" not in name)
+            found = time_all(contenders, folder, rounds)
             first, second = found["medmtl inspect"], found["medmtl inspect, second look"]
             measured[label] = {
                 "series": description,

@@ -19,7 +19,7 @@ FMRI = (
     f"made fMRI, {SLICES} slices x {VOLUMES} volumes of {SIDE} x {SIDE}, {SLICES * VOLUMES} files; "
     "300 private elements in each header, as scanners write"
 )
-COMPRESSED = "made CT, 100 slices of 256 x 256, JPEG 2000 lossless, 100 files"
+COMPRESSED = "made CT, {0} slices of {1} x {1}, JPEG 2000 lossless, {0} files"
 PRIVATE_ELEMENTS = 300
 
 
@@ -53,13 +53,13 @@ def _private_elements() -> pydicom.Dataset:
     return ds
 
 
-def compressed(folder: Path) -> Path:
+def compressed(folder: Path, slices: int = 100, side: int = 256) -> Path:
     """A smooth CT with noise in its low bits, JPEG 2000 lossless."""
-    affine = writer.grid(100, orientation=writer.AXIAL, spacing=(0.8, 0.8, 2.0))
+    affine = writer.grid(slices, orientation=writer.AXIAL, spacing=(0.8, 0.8, 2.0))
     folder.mkdir(parents=True)
     rng = np.random.default_rng(1)
-    x, y = np.meshgrid(np.linspace(-1, 1, 256), np.linspace(-1, 1, 256))
-    for z in range(100):
+    x, y = np.meshgrid(np.linspace(-1, 1, side), np.linspace(-1, 1, side))
+    for z in range(slices):
         body = np.where(x**2 + y**2 < 0.7, 40.0 + 100 * np.sin(9 * x + 0.1 * z) * np.cos(7 * y), -1000.0)
         values = np.rint(body + rng.normal(0, 12, body.shape))
         frame = writer.Frame(
