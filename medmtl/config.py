@@ -15,12 +15,22 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
 from medmtl.data.normalize import TYPES, parse_normalization
+from medmtl.engine.freeze import check_freeze
 from medmtl.engine.job import Job
 from medmtl.engine.planning import as_config, with_plan
 from medmtl.engine.settings import TrainingSettings
 from medmtl.models import BACKBONES
 from medmtl.strict import load_yaml, options_model, parse_options, yaml_problem
-from medmtl.tasks import TASK_NAME, TASKS, backbone_options, parse_backbone, parse_task
+from medmtl.tasks import (
+    TASK_NAME,
+    TASKS,
+    backbone_options,
+    parse_backbone,
+    parse_sharing,
+    parse_task,
+    refuse_comparison,
+    shares_weights,
+)
 from medmtl.types import ConfigError
 from medmtl.weighting import WEIGHTINGS, CommonOptions, GradientWeighting, Weighting, build_weighting
 
@@ -53,6 +63,11 @@ class PreparationSettings(BaseModel):
     normalization: Annotated[Any, WithJsonSchema(_NORMALIZATION)] = Field(
         default="auto", description="of the intensities; auto: by the channels' names and the modality"
     )
+    overview: Literal["auto", "none"] | tuple[Voxels, Voxels, Voxels] = Field(
+        default="auto",
+        description="voxels of the whole volume, made coarser, that case tasks see where volumes are larger "
+        "than the patch; none: they see the patch; auto: where the patch is planned and too small",
+    )
     slices: Literal["keep", "resample"] = Field(
         default="keep", description="thick slices where spacing_mm is left out; resample is nnU-Net's rule"
     )
@@ -81,6 +96,11 @@ class ExperimentConfig(BaseModel):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     preparation: PreparationSettings = Field(default_factory=PreparationSettings)
+    select: dict[str, Any] = Field(
+        default_factory=dict,
+        description="which volumes of a DICOM study the model is for, for all channels or by channel; what "
+        "is left out, the training cases decide",
+    )
     covariates: tuple[str, ...] = Field(
         default=(), description="value columns that case-level heads read as input"
     )
@@ -175,8 +195,11 @@ def parse_config(found: Mapping[str, Any], *, where: str = "config") -> Experime
     normalization = config.preparation.normalization
     check(partial(parse_normalization, normalization, where="preparation.normalization"))
     check(partial(_check_weighting, config.weighting, tuple(config.tasks)))
+    check(partial(parse_sharing, config.backbone.get("sharing"), tuple(config.tasks)))
     if not problems:
+        check(partial(_check_sharing, config))
         check(partial(_check_comparison, config))
+        check(partial(_check_frozen, config))
     if problems:
         raise ConfigError("\n".join(problems))
     return config
@@ -203,6 +226,16 @@ def _check_weighting(section: Mapping[str, Any], tasks: tuple[str, ...]) -> None
         raise ConfigError(f"weighting: {error}") from error
 
 
+def _check_sharing(config: ExperimentConfig) -> None:
+    """Gradients are compared on shared weights, so there have to be some."""
+    if shares_weights(parse_sharing(config.backbone.get("sharing"), tuple(config.tasks))):
+        return
+    if isinstance(_built(config.weighting, tuple(config.tasks)), GradientWeighting):
+        raise refuse_comparison(f"weighting {config.weighting['type']}")
+    if config.training.gradient_diagnostics:
+        raise refuse_comparison("training.gradient_diagnostics")
+
+
 def _check_comparison(config: ExperimentConfig) -> None:
     """A compiled trunk hides its last convolutions, unless the backbone opens them."""
     cls = BACKBONES.get(str(config.backbone["type"]))
@@ -221,6 +254,15 @@ def _check_comparison(config: ExperimentConfig) -> None:
         )
 
 
+def _check_frozen(config: ExperimentConfig) -> None:
+    check_freeze(
+        config.training.freeze,
+        tuple(config.tasks),
+        _built(config.weighting, tuple(config.tasks)),
+        config.training.gradient_diagnostics,
+    )
+
+
 def _built(section: Mapping[str, Any], tasks: tuple[str, ...]) -> Weighting:
     return build_weighting(str(section["type"]), tasks, **{k: v for k, v in section.items() if k != "type"})
 
@@ -229,8 +271,12 @@ def complete_backbone(config: ExperimentConfig) -> dict[str, Any]:
     """The backbone's section; methods on gradients get a decoder per dense task, unless it says otherwise.
 
     A decoder that tasks share runs its backward once for each of them when their gradients are taken apart.
+    Groups of tasks are named, so that the section says by itself how many backbones there are.
     """
     section = dict(config.backbone)
+    sharing = parse_sharing(section.pop("sharing", None), tuple(config.tasks))
+    if sharing is not None:
+        section["sharing"] = sharing.model_dump(mode="json")
     takes = inspect.signature(BACKBONES.get(str(section["type"]))).parameters
     dense = [task for task in config.tasks.values() if TASKS.get(str(task["type"])).dense]
     if "decoders" in section or "decoders" not in takes or len(dense) < 2:
@@ -259,8 +305,7 @@ def with_weightings(
         parse_config({**plain, "weighting": dict(section)}, where=f"--weightings {name}")
         for name, section in sections.items()
     ]
-    completed = (complete_backbone(one) for one in made)
-    shared = next((backbone for backbone in completed if backbone != config.backbone), config.backbone)
+    shared = max((complete_backbone(one) for one in made), key=len)  # one that names its decoders, if any
     return [one.model_copy(update={"backbone": shared}) for one in made]
 
 
@@ -305,9 +350,11 @@ def job_of(config: ExperimentConfig, dataset: Any, output: Path, *, device: str 
         weighting=used.weighting,
         backbone=used.backbone,
         covariates=used.covariates,
+        select=used.select,
         spacing_mm=used.preparation.spacing_mm,
         patch=used.preparation.patch,
         normalization=used.preparation.normalization,
+        overview=used.preparation.overview,
         slices=used.preparation.slices,
         memory_gib=used.preparation.memory_gib,
         training=used.training,
@@ -332,6 +379,8 @@ def json_schema() -> dict[str, Any]:
     properties["tasks"]["propertyNames"] = {"pattern": f"^{TASK_NAME.pattern}$"}
     for name, members in (("backbone", trunks), ("weighting", weightings)):
         properties[name] = {"description": properties[name]["description"], **_one_of(members)}
+    for member in properties["backbone"]["anyOf"]:  # what they refer to is looked up from the top
+        schema["$defs"] |= member.pop("$defs", {})
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": SCHEMA_TITLE}
 
 

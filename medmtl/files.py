@@ -30,12 +30,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
+def replaced_folder(path: Path, tag: str = "") -> Iterator[Path]:
     """A new folder beside ``path`` that takes its place when the block ends well, and vanishes otherwise.
 
-    What stood at ``path`` is removed only after the new folder is there.
+    What stood at ``path`` is removed only after the new folder is there. Two writers of one path need a
+    ``tag`` each, so that neither writes into the other's half.
     """
-    partial, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
+    partial, old = path.with_name(f".{path.name}{tag}.part"), path.with_name(f".{path.name}{tag}.old")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:

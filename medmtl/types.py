@@ -42,6 +42,12 @@ class OutputError(MedmtlError):
     """An output folder that is not ours to write into."""
 
 
+class StoppedError(MedmtlError):
+    """A run that had to stop before all was done; what is done stays, and the same command goes on."""
+
+    exit_code = 1
+
+
 class CaseError(MedmtlError):
     """One case that cannot be used; the others go on.
 
@@ -92,6 +98,22 @@ class Finding:
 
 
 @dataclass
+class Overview:
+    """Whole volumes, coarser, of the frames whose volume does not fit the patch.
+
+    Attributes:
+        image: ``(M, C, X, Y, Z)`` float.
+        frames: ``(M,)`` int64, which of the N frames each one is, ascending.
+        spacing_mm: ``(B, 3)`` float, voxel size of what case tasks with a global view see of each case: the
+            overview's, or the patch's own where the volume fits it.
+    """
+
+    image: Tensor
+    frames: Tensor
+    spacing_mm: Tensor
+
+
+@dataclass
 class Batch:
     """What one step sees: B cases with N frames in all, every frame a volume of C channels.
 
@@ -109,6 +131,7 @@ class Batch:
         case_ids: ``B`` names, for messages.
         seeds: ``B`` numbers; what is random inside the network (dropout of a head) follows from a case's own,
             so that a case is treated alike on whichever rank it lies; empty: from torch's global state.
+        overview: what tasks with a global view see of volumes larger than the patch; None where all fit.
     """
 
     image: Tensor
@@ -119,6 +142,7 @@ class Batch:
     counts: Mapping[str, int] = field(default_factory=dict)
     case_ids: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+    overview: Overview | None = None
 
     @property
     def n_cases(self) -> int:

@@ -7,12 +7,14 @@ batch make the very samples that one would make alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
+from medmtl.data.ahead import Ahead
 from medmtl.data.augment import (
     NONE,
     Augmentation,
@@ -22,15 +24,22 @@ from medmtl.data.augment import (
     sample_map,
     sample_mask,
 )
+from medmtl.data.crop import box_of, into_box
 from medmtl.data.dataset import Column
+from medmtl.data.focus import Focus, draw_centre
 from medmtl.data.intensity import change_intensity
+from medmtl.data.overview import coarse_mm, fits, see_whole
 from medmtl.data.prepare import PreparedCase
-from medmtl.types import NO_CLASS, Batch, ConfigError
+from medmtl.data.sampling import Sampling, case_weights, one_pass
+from medmtl.types import NO_CLASS, Batch, ConfigError, Overview
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One case as the network sees it; the fields are those of `medmtl.types.Batch` for a single case."""
+    """One case as the network sees it; the fields are those of `medmtl.types.Batch` for a single case.
+
+    ``overview`` ``(F, C, X, Y, Z)`` is None where the patch holds the whole volume.
+    """
 
     image: Tensor
     spacing_mm: tuple[float, float, float]
@@ -38,6 +47,8 @@ class Sample:
     counts: Mapping[str, int]
     case: PreparedCase
     seed: int = 0
+    overview: Tensor | None = None
+    overview_mm: tuple[float, float, float] | None = None
 
 
 def choose_frames(case: PreparedCase, n_random: float, generator: Generator) -> list[int]:
@@ -60,31 +71,49 @@ def sample_case(
     frames: Sequence[int],
     augmentation: Augmentation,
     generator: Generator,
+    centre: tuple[float, float, float] | None = None,
+    overview: tuple[int, int, int] | None = None,
 ) -> Sample:
-    """Cut one augmented patch of the given frames out of a prepared case, on the case's device."""
-    device = case.image.device
-    x, y, z = (int(s) for s in case.image.shape[2:])
+    """Cut one augmented patch of the given frames out of a prepared case, on the case's device.
+
+    Args:
+        case: in memory or in a store, of which only what the patch needs is read.
+        patch: ``(X, Y, Z)`` voxels.
+        frames: which.
+        augmentation: how it is changed.
+        generator: of all that is drawn.
+        centre: of the patch in voxels of the case; the organ's by default.
+        overview: ``(X, Y, Z)`` voxels of the whole volume that goes with a patch which does not hold it; it
+            is turned, mirrored and zoomed as the patch is.
+    """
     draw = draw_spatial(augmentation, generator)
-    grid = patch_grid(draw, case.centre, patch, (x, y, z), device)
-    image = sample_image(_take(case.image, frames), grid)
+    box, where = None, torch.device("cpu") if case.in_parts else case.device
+    grid = patch_grid(draw, case.centre if centre is None else centre, patch, case.shape, where)
+    if case.in_parts:
+        box = box_of(grid, case.shape)
+        grid = into_box(grid, case.shape, box).to(case.device)
+    part = case.crop(frames, box)
+    image = sample_image(part.image, grid)
     if augmentation.probability > 0:
         image = change_intensity(image, augmentation, generator)
-    masks = {name: sample_mask(_take(mask, frames), grid) for name, mask in case.masks.items()}
-    maps = {name: sample_map(_take(values, frames), grid) for name, values in case.maps.items()}
+    masks = {name: sample_mask(mask, grid) for name, mask in part.masks.items()}
+    maps = {name: sample_map(values, grid) for name, values in part.maps.items()}
+    whole, whole_mm = None, None
+    if overview is not None and not fits(case.shape, patch):
+        coarse = case.whole(frames, overview)
+        whole = see_whole(coarse, overview, case.shape, draw)
+        whole_mm = coarse_mm(case.spacing_mm, case.shape, coarse.shape[2:], draw.zoom)
+        if augmentation.probability > 0:
+            whole = change_intensity(whole, augmentation, generator)
     return Sample(
         image=image,
         spacing_mm=(case.spacing_mm[0] / draw.zoom, case.spacing_mm[1] / draw.zoom, case.spacing_mm[2]),
         labels={**masks, **maps},
         counts={name: sum(flags[f] for f in frames) for name, flags in case.labelled.items()},
         case=case,
+        overview=whole,
+        overview_mm=whole_mm,
     )
-
-
-def _take(volumes: Tensor, frames: Sequence[int]) -> Tensor:
-    """The chosen frames, without an index tensor that would have to reach the GPU first."""
-    if list(frames) == list(range(len(volumes))):
-        return volumes
-    return torch.stack([volumes[frame] for frame in frames])
 
 
 def collate(samples: Sequence[Sample], columns: Mapping[str, Column]) -> Batch:
@@ -120,6 +149,20 @@ def collate(samples: Sequence[Sample], columns: Mapping[str, Column]) -> Batch:
         counts=counts,
         case_ids=tuple(s.case.case_id for s in samples),
         seeds=tuple(s.seed for s in samples),
+        overview=_overview(samples),
+    )
+
+
+def _overview(samples: Sequence[Sample]) -> Overview | None:
+    """The overviews of the samples that have one."""
+    seen = [s.overview for s in samples if s.overview is not None]
+    if not seen:
+        return None
+    has = [s.overview is not None for s in samples for _ in range(len(s.image))]
+    return Overview(
+        image=torch.cat(seen),
+        frames=torch.tensor([frame for frame, flag in enumerate(has) if flag]),
+        spacing_mm=torch.tensor([s.overview_mm or s.spacing_mm for s in samples]),
     )
 
 
@@ -138,6 +181,11 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         spacing_mm=move(batch.spacing_mm),
         covariates=move(batch.covariates),
         targets={name: move(target) for name, target in batch.targets.items()},
+        overview=None
+        if batch.overview is None
+        else Overview(
+            move(batch.overview.image), move(batch.overview.frames), move(batch.overview.spacing_mm)
+        ),
     )
 
 
@@ -165,7 +213,8 @@ def check_parts(batch_size: int, ranks: int) -> None:
 class TrainingBatches:
     """Endless source of training batches over prepared cases.
 
-    Every epoch is a fresh permutation of the cases; every draw comes from the seed and the sample's place.
+    Every pass through the data is a fresh permutation of the cases; every draw comes from the seed and the
+    sample's place.
 
     Args:
         cases: prepared cases, on the device where batches are wanted.
@@ -176,6 +225,11 @@ class TrainingBatches:
         augmentation: how samples are changed; None changes nothing.
         seed: run seed.
         part: which of how many parts of each batch to make, such as ``(rank, ranks)``.
+        focus: what patches are centred on: the ``organ``, or a third of them on a labelled voxel and the
+            others anywhere (``foreground``), for organs larger than the patch (nnU-Net's).
+        ahead: batches that are made in threads before they are asked for, so that a disk is not waited for.
+        overview: ``(X, Y, Z)`` voxels of the whole volumes that go with patches; None makes none.
+        sampling: every case once per pass (``uniform``), or those with rare ``labels`` more often.
 
     Raises:
         ConfigError: there are more parts than cases in a batch.
@@ -192,6 +246,10 @@ class TrainingBatches:
         augmentation: Augmentation | None = None,
         seed: int = 0,
         part: tuple[int, int] = (0, 1),
+        focus: Focus = "organ",
+        ahead: int = 0,
+        overview: tuple[int, int, int] | None = None,
+        sampling: Sampling = "uniform",
     ) -> None:
         self.cases = list(cases)
         self.columns = columns
@@ -201,6 +259,12 @@ class TrainingBatches:
         self.augmentation = augmentation or NONE
         self.seed = seed
         self.part = part
+        self.focus = focus
+        self.overview = overview
+        self._weights = (
+            [1.0] * len(self.cases) if sampling == "uniform" else case_weights(self.cases, columns)
+        )
+        self._ahead = Ahead(self._samples, ahead) if ahead else None
         check_parts(self.batch_size, part[1])
 
     @property
@@ -210,11 +274,17 @@ class TrainingBatches:
 
     def batch(self, step: int) -> Batch:
         """The batch of a global step, 0-based, or this part of it."""
+        make = self._samples(step)
+        samples = [one() for one in make] if self._ahead is None else self._ahead.get(step)
+        return collate(samples, self.columns)
+
+    def _samples(self, step: int) -> list[Callable[[], Sample]]:
+        """What makes each sample of a step, or of this part of it."""
         rank, ranks = self.part
         own = range(rank * self.batch_size // ranks, (rank + 1) * self.batch_size // ranks)
         cases = self._indices(step)
         first = step * self.batch_size
-        return collate([self._sample(self.cases[cases[i]], first + i) for i in own], self.columns)
+        return [partial(self._sample, self.cases[cases[i]], first + i) for i in own]
 
     def epoch(self, first_step: int, steps: int) -> Iterator[Batch]:
         """The batches of ``steps`` global steps from ``first_step`` on."""
@@ -230,10 +300,12 @@ class TrainingBatches:
 
     def _permutation(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed(self.seed * 7_368_787 + epoch)
-        return torch.randperm(len(self.cases), generator=generator).tolist()
+        return one_pass(self._weights, generator)
 
     def _sample(self, case: PreparedCase, place: int) -> Sample:
         generator = torch.Generator().manual_seed(self.seed * 1_000_000_007 + place)
         seed = int(torch.randint(2**62, (), generator=generator))
         frames = choose_frames(case, self.random_frames, generator)
-        return replace(sample_case(case, self.patch, frames, self.augmentation, generator), seed=seed)
+        centre = None if self.focus == "organ" else draw_centre(case, self.patch, frames, generator)
+        sample = sample_case(case, self.patch, frames, self.augmentation, generator, centre, self.overview)
+        return replace(sample, seed=seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,15 @@ def read_volume(path: Path, *, spacing_from_pixdim: bool = False) -> Volume:
 def frames_first(array: NDArray[Any]) -> NDArray[Any]:
     """``(X, Y, Z[, T])`` to ``(T, X, Y, Z)``, as a view."""
     return array[None] if array.ndim == 3 else np.moveaxis(array, 3, 0)
+
+
+def as_stored(volume: Volume) -> Volume:
+    """What reading a volume back gives, where `write_volume` writes it: NIfTI keeps 32 bits of a number."""
+    affine = volume.geometry.affine.astype(np.float32).astype(np.float64)
+    step = volume.time_step_ms
+    if step is not None:
+        step = 1000.0 * float(np.float32(step / 1000.0))
+    return replace(volume, geometry=replace(volume.geometry, affine=affine), time_step_ms=step)
 
 
 def write_volume(path: Path, volume: Volume) -> None:

@@ -6,9 +6,9 @@ several times the operation it wraps on every later step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import nibabel
@@ -18,8 +18,10 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation, ResampleToMatch, Spacing
 from torch import Tensor
 
-from medmtl.data.nifti import Geometry, frames_first, read_volume
+from medmtl.data.crop import Box, Crop
+from medmtl.data.nifti import Geometry, Volume, frames_first, read_volume
 from medmtl.data.normalize import Normalizations, of_channel, parse_normalization, plain_normalization
+from medmtl.data.overview import make_coarse
 from medmtl.types import UNLABELLED, CaseError
 
 ANISOTROPIC = 1.5
@@ -34,11 +36,14 @@ class Preparation:
         spacing_mm: target voxel size, the two in-plane axes and the stack axis; None keeps the case's own.
         patch: ``(X, Y, Z)`` voxels that the network sees at once.
         normalization: of intensities, one entry per channel or a single one for all; see `Normalization`.
+        overview: ``(X, Y, Z)`` voxels of the coarser whole volume that tasks with a global view see where a
+            case does not fit the patch; None where there is none.
     """
 
     spacing_mm: tuple[float | None, float | None, float | None]
     patch: tuple[int, int, int]
     normalization: Normalizations | str = "zscore"
+    overview: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         """A name becomes what it stands for, so that equal preparations are equal."""
@@ -91,6 +96,9 @@ class PreparedCase:
         frame_es: end-systolic frame, 0-based, where known.
         centre: ``(3,)`` voxel around which the organ lies (the image centre when no mask says).
         covariates: ``(V,)`` scalar inputs in their own units, NaN where unknown.
+        extent: ``(3,)`` voxels of the box around all that is labelled; zeros when no mask says.
+        foreground: ``(N, 5)`` rows of structure, frame, x, y, z: labelled voxels to centre patches on.
+        coarse: ``(T, C, x, y, z)`` the whole image, coarser, where the preparation has an overview.
     """
 
     case_id: str
@@ -108,11 +116,55 @@ class PreparedCase:
     frame_es: int | None = None
     centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
     covariates: Tensor = field(default_factory=lambda: torch.empty(0))
+    extent: tuple[int, int, int] = (0, 0, 0)
+    foreground: Tensor = field(default_factory=lambda: torch.empty((0, 5), dtype=torch.int32))
+    coarse: Tensor | None = None
 
     @property
     def n_frames(self) -> int:
         """Number of frames T."""
         return int(self.image.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along each axis."""
+        x, y, z = (int(size) for size in self.image.shape[2:])
+        return (x, y, z)
+
+    @property
+    def device(self) -> torch.device:
+        """Where samples of it are made."""
+        return self.image.device
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether it is worth knowing which part of the volume a patch needs.
+
+        On a GPU the volume is at hand, and asking where a patch ends would wait for the device.
+        """
+        return self.image.device.type == "cpu"
+
+    def crop(self, frames: Sequence[int], box: Box | None = None) -> Crop:
+        """Some frames inside a box, or of the whole volume."""
+        inside = slice(None) if box is None else (..., *box.slices)
+        return Crop(
+            _take(self.image, frames)[inside],
+            {name: _take(mask, frames)[inside] for name, mask in self.masks.items()},
+            {name: _take(values, frames)[inside] for name, values in self.maps.items()},
+        )
+
+    def whole(self, frames: Sequence[int], grid: Sequence[int]) -> Tensor:
+        """Some frames of the whole image, coarse enough for an overview's grid: ``(F, C, x, y, z)``."""
+        if self.coarse is None:
+            self.coarse = make_coarse(self.image, grid)
+        return _take(self.coarse, frames)
+
+
+def _take(volumes: Tensor, frames: Sequence[int]) -> Tensor:
+    """The chosen frames, without an index tensor that would have to reach the GPU first."""
+    if list(frames) == list(range(len(volumes))):
+        return volumes
+    return torch.stack([volumes[frame] for frame in frames])
 
 
 def stack_axcodes(affine: np.ndarray) -> str:
@@ -172,11 +224,26 @@ def prepare_image(
     Raises:
         CaseError: a file cannot be read, has NaN or is constant, or the channels' grids differ.
     """
+    volumes = ((str(p), read_volume(p, spacing_from_pixdim=spacing_from_pixdim)) for p in paths)
+    return prepare_channels(volumes, preparation)
+
+
+def prepare_channels(volumes: Iterable[tuple[str, Volume]], preparation: Preparation) -> LoadedImage:
+    """The channels of one case, normalized and on the network's spacing.
+
+    Args:
+        volumes: what messages call it, and the voxels, of each channel.
+        preparation: spacing, normalization.
+
+    Raises:
+        CaseError: a volume has NaN or is constant, or the channels' grids differ.
+    """
     channels: list[Tensor] = []
+    names: list[str] = []
     first: Geometry | None = None
     affine, is_4d, step = np.eye(4), False, None
-    for path in paths:
-        volume = read_volume(path, spacing_from_pixdim=spacing_from_pixdim)
+    for path, volume in volumes:
+        names.append(PurePath(path).name)
         data, grid = frames_first(volume.array), volume.geometry
         if not np.isfinite(data).all():
             raise CaseError(
@@ -185,10 +252,10 @@ def prepare_image(
         if data.min() == data.max():
             raise CaseError("NOT_AN_IMAGE", f"{path}: every voxel is {data.flat[0]}; there is no image in it")
         if first is not None and (difference := grid.differs_from(first)):
-            raise CaseError("MIXED_GRID", f"{path}: {difference} of {paths[0].name}; resample it first")
+            raise CaseError("MIXED_GRID", f"{path}: {difference} of {names[0]}; resample it first")
         if channels and len(data) != len(channels[0]):
             raise CaseError(
-                "MIXED_GRID", f"{path}: has {len(data)} frames, {paths[0].name} has {len(channels[0])}"
+                "MIXED_GRID", f"{path}: has {len(data)} frames, {names[0]} has {len(channels[0])}"
             )
         first = first or grid
         moved = to_grid(data.astype(np.float32), grid, preparation)
@@ -216,9 +283,16 @@ def prepare_mask(path: Path, image: Geometry, labels: Mapping[str, int], prepara
         raise CaseError(
             "LABEL_VALUES", f"{path}: has value {unknown[0]:g}, known are 0, 255 and {dict(labels)}"
         )
-    shares = [to_grid((data == value).astype(np.float32), grid, preparation).as_tensor() for value in values]
-    winner = torch.stack(shares).argmax(0)
-    return torch.as_tensor(values.astype(np.uint8))[winner]
+    winner = largest = torch.empty(0)
+    for value in values.tolist():  # one after the other: a hundred structures at once would fill the memory
+        share = to_grid((data == value).astype(np.float32), grid, preparation).as_tensor()
+        if not largest.numel():
+            winner, largest = torch.full(share.shape, int(value), dtype=torch.uint8), share
+            continue
+        wins = share > largest
+        winner[wins] = int(value)
+        largest = torch.where(wins, share, largest)
+    return winner
 
 
 def prepare_map(path: Path, image: Geometry, preparation: Preparation) -> Tensor:
@@ -246,18 +320,6 @@ def back_to_source(volume: Tensor, affine: np.ndarray, source: Geometry, *, mode
     return ResampleToMatch(mode=mode, padding_mode="border", dtype=torch.float32)(
         moved, img_dst=target
     ).as_tensor()
-
-
-def organ_centre(masks: Mapping[str, Tensor], shape: Sequence[int]) -> tuple[float, float, float]:
-    """Middle of the bounding box of everything labelled, over all frames; the image centre without labels."""
-    for mask in masks.values():
-        foreground = ((mask > 0) & (mask != UNLABELLED)).any(0)
-        if foreground.any():
-            index = foreground.nonzero().float()
-            x, y, z = ((index.min(0).values + index.max(0).values) / 2).tolist()
-            return x, y, z
-    x, y, z = ((s - 1) / 2 for s in shape)
-    return x, y, z
 
 
 def labelled_frames(label: Tensor) -> tuple[bool, ...]:

@@ -5,9 +5,13 @@
   at that level and the two tensors around conv, which the forward pass keeps; no graph of the encoder. What a
   level contributes through deeper levels is left out of the comparison (not of the update). A backbone that
   does not open its levels is compared by its graph, on the nearest weight behind each level's features.
+  A task that sees whole volumes and one that sees patches meet on the same weights.
 - ``features``: the c_i themselves. Two tasks that label different samples then look orthogonal however
   opposed they are, so it is refused unless all tasks label the same samples (`medmtl.engine.samples`).
 - ``shared_parameters``: gradients on all encoder parameters, exact, one encoder backward per task.
+
+Where groups of tasks have branches of their own (`medmtl.models.branches`), what two tasks or more share is
+compared; a branch of one task alone is not, and neither tells nor asks the others.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,51 +42,59 @@ def rows(cut: Cut, tasks: Sequence[str]) -> Rows:
     return _on_opened_layers(cut, tasks) if cut.opened else _on_nearest_weights(cut, tasks)
 
 
-def _at_level(cut: Cut, level: int) -> dict[str, Tensor]:
-    """Gradients at one pyramid level, of the tasks that read it."""
-    found = {task: found.at_cut[level] for task, found in cut.found.items()}
+def _at(cut: Cut, index: int) -> dict[str, Tensor]:
+    """Gradients at one cut feature map, of the tasks that read it."""
+    found = {task: found.at_cut[index] for task, found in cut.found.items()}
     return {task: gradient for task, gradient in found.items() if gradient is not None}
 
 
 def _on_opened_layers(cut: Cut, tasks: Sequence[str]) -> Rows:
-    found: Rows = {task: [] for task in tasks}
+    """One part per level; what a level saw of patches and of whole volumes went through the same weight."""
     backbone = cut.model.backbone
-    for level, (inner, y, *others) in enumerate(cut.parts):
-        gradients = _at_level(cut, level)
+    levels = [level for level in dict.fromkeys(cut.level_of) if backbone.is_shared(level)]
+    found: dict[str, dict[int, Tensor]] = {task: {} for task in tasks}
+    for index, (level, (inner, y, *others)) in enumerate(zip(cut.level_of, cut.parts, strict=True)):
+        gradients = _at(cut, index) if level in levels else {}
         convolution = backbone.last_convolution(level)
         y = y.detach().requires_grad_()
         with torch.enable_grad(), cut.autocast:
             after = backbone.after_last(level, y, *others) if gradients else y
         last = next(reversed(gradients), None)
         projected = projection(convolution, inner, cut.sketch) if cut.sketch and gradients else None
-        shape = (convolution.out_channels, cut.sketch, 1) if cut.sketch else convolution.weight.shape
-        for task in tasks:
-            if task not in gradients:
-                found[task].append(convolution.weight.new_zeros(shape))
-                continue
-            at_after = backbone.at_after_last(level, cut.leaves[level].detach(), gradients[task])
+        for task in [task for task in tasks if task in gradients]:
+            at_after = backbone.at_after_last(level, cut.leaves[index].detach(), gradients[task])
             (at_y,) = torch.autograd.grad(after, y, at_after.to(after.dtype), retain_graph=task != last)
             if projected is None:
-                found[task].append(weight_gradient(convolution, inner, at_y))
+                part = weight_gradient(convolution, inner, at_y)
             else:
-                part = torch.bmm(at_y.flatten(2), projected.to(at_y.dtype)).sum(0)
-                found[task].append(part[:, :, None].to(convolution.weight.dtype))
-    return found
+                part = over_voxels(at_y, projected.to(at_y.dtype))
+                part = part[:, :, None].to(convolution.weight.dtype)
+            known = found[task].get(level)
+            found[task][level] = part if known is None else known + part
+
+    def zeros(level: int) -> Tensor:
+        weight = backbone.last_convolution(level).weight
+        return weight.new_zeros((len(weight), cut.sketch, 1) if cut.sketch else weight.shape)
+
+    return {task: [own[n] if n in own else zeros(n) for n in levels] for task, own in found.items()}
 
 
 def _on_nearest_weights(cut: Cut, tasks: Sequence[str]) -> Rows:
-    found: Rows = {task: [] for task in tasks}
-    for level, weight in enumerate(nearest_weights(cut.pyramid)):
-        if weight is None:
+    found: dict[str, dict[int, Tensor]] = {task: {} for task in tasks}
+    weights: dict[int, nn.Parameter] = {}
+    for index, (level, weight) in enumerate(zip(cut.level_of, nearest_weights(cut.pyramid), strict=True)):
+        if weight is None or not cut.model.backbone.is_shared(level):
             continue
-        gradients = _at_level(cut, level)
-        for task in tasks:
-            if task not in gradients:
-                found[task].append(torch.zeros_like(weight))
-                continue
-            (row,) = torch.autograd.grad(cut.pyramid[level], weight, gradients[task], retain_graph=True)
-            found[task].append(row)
-    return found
+        weights[level] = weight
+        gradients = _at(cut, index)
+        for task in [task for task in tasks if task in gradients]:
+            (row,) = torch.autograd.grad(cut.pyramid[index], weight, gradients[task], retain_graph=True)
+            known = found[task].get(level)
+            found[task][level] = row if known is None else known + row
+    return {
+        task: [own[n] if n in own else torch.zeros_like(weight) for n, weight in weights.items()]
+        for task, own in found.items()
+    }
 
 
 def _on_features(cut: Cut, tasks: Sequence[str]) -> Rows:
@@ -90,7 +103,8 @@ def _on_features(cut: Cut, tasks: Sequence[str]) -> Rows:
         whole = torch.zeros_like(cut.leaves[level]) if gradient is None else gradient
         return whole.float().movedim(1, 0)  # channels first, as a filter's outputs
 
-    return {task: [at(task, level) for level in range(len(cut.leaves))] for task in tasks}
+    shared = [i for i, level in enumerate(cut.level_of) if cut.model.backbone.is_shared(level)]
+    return {task: [at(task, index) for index in shared] for task in tasks}
 
 
 def _on_shared_parameters(cut: Cut, tasks: Sequence[str]) -> Rows:
@@ -116,8 +130,10 @@ def _on_shared_parameters(cut: Cut, tasks: Sequence[str]) -> Rows:
 
     def row(task: str) -> list[Tensor]:
         known = cut.found[task].encoder if task in cut.found else {}
-        return [known[p].clone() if p in known else torch.zeros_like(p) for p in parameters]
+        return [known[p].clone() if p in known else torch.zeros_like(p) for p in shared]
 
+    private = cut.model.backbone.private_parameters()
+    shared = [parameter for parameter in parameters if parameter not in private]
     return {task: row(task) for task in tasks}
 
 
@@ -145,7 +161,7 @@ def weight_gradient(convolution: nn.Conv3d, inner: Tensor, at_output: Tensor) ->
 
 @torch.no_grad()
 def projection(convolution: nn.Conv3d, inner: Tensor, size: int) -> Tensor:
-    """What a convolution reads, through ``size`` random filters of the same kernel: ``(N, voxels, size)``.
+    """What a convolution reads, through ``size`` random filters of the same kernel: ``(N, size, X, Y, Z)``.
 
     The gradient on the weight is a sum over voxels of the output's gradient times what was read. Multiplied
     with these instead, it is that gradient times a random matrix of signs, fixed for each size of weight, and
@@ -154,13 +170,41 @@ def projection(convolution: nn.Conv3d, inner: Tensor, size: int) -> Tensor:
     """
     assert isinstance(convolution.padding, tuple)
     assert convolution.groups == 1
-    generator = torch.Generator().manual_seed(convolution.weight.numel())
-    signs = torch.randint(0, 2, (size, *convolution.weight.shape[1:]), generator=generator) * 2 - 1
-    filters = (signs / math.sqrt(size)).to(inner.dtype).to(inner.device, non_blocking=True)
-    found = nn.functional.conv3d(
+    filters = _random_filters(tuple(convolution.weight.shape), size, inner.dtype, inner.device)
+    found: Tensor = nn.functional.conv3d(
         inner, filters, None, convolution.stride, convolution.padding, convolution.dilation
     )
-    return found.flatten(2).transpose(1, 2)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _random_filters(shape: tuple[int, ...], size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Signs over sqrt(size), the same for every weight of a shape."""
+    generator = torch.Generator().manual_seed(math.prod(shape))
+    signs = torch.randint(0, 2, (size, *shape[1:]), generator=generator) * 2 - 1
+    return (signs / math.sqrt(size)).to(dtype).to(device)
+
+
+VOXELS = 4096
+"""Voxels that one matrix product sums over, about: a single one over millions would leave a GPU idle."""
+
+
+def over_voxels(at_output: Tensor, projected: Tensor) -> Tensor:
+    """Sum over samples and voxels of gradient times projection, ``(F, size)`` in float32 or wider.
+
+    Args:
+        at_output: gradient at a convolution's output, ``(N, F, X, Y, Z)``.
+        projected: see `projection`.
+    """
+    voxels = at_output[0, 0].numel()
+    parts = math.gcd(voxels, 1 << (voxels // VOXELS).bit_length())
+
+    def apart(values: Tensor) -> Tensor:
+        """``(N * parts, channels, voxels / parts)``."""
+        return values.flatten(2).unflatten(2, (parts, -1)).transpose(1, 2).flatten(0, 1)
+
+    products = torch.bmm(apart(at_output), apart(projected).transpose(1, 2))
+    return products.sum(0, dtype=torch.promote_types(products.dtype, torch.float32))
 
 
 def reached_parameters(outputs: Sequence[Tensor]) -> list[nn.Parameter]:

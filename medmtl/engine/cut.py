@@ -20,9 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from medmtl.engine import comparison, ranks
-from medmtl.models import Features, MultiTaskNetwork
+from medmtl.models import NOTHING_SHARED, Branches, Features, MultiTaskNetwork
 from medmtl.types import ConfigError
 from medmtl.weighting import Gradients, GradientWeighting, Weighting
+
+SKETCH = 8
+"""Projections of each filter's gradient, unless a method says otherwise."""
 
 
 @dataclass
@@ -47,35 +50,49 @@ class Cut:
         model: the network.
         on: ``last_layers``, ``features`` or ``shared_parameters``.
         sketch: on ``last_layers``, compare random projections of each filter's gradient to so many numbers; 0
-            compares the gradients themselves.
+            compares the gradients themselves, and None projects where the backbone opens its levels.
 
     Attributes:
         opened: whether the forward pass has to keep what lies around the last convolutions.
+        pyramid: the levels of the patches, then those of whole volumes where a task looks at these.
+        level_of: the encoder's level of each.
 
     Raises:
-        ConfigError: the backbone cannot open its last convolutions, where that is needed.
+        ConfigError: the backbone cannot open its last convolutions, where that is needed, or no two tasks
+            share a weight on which they could be compared.
     """
 
-    def __init__(self, model: MultiTaskNetwork, on: str = "last_layers", sketch: int = 0) -> None:
-        self.model, self.on, self.sketch = model, on, sketch
-        self.opened = on == "last_layers" and model.backbone.can_be_opened()
-        if on == "last_layers" and not self.opened and (sketch or model.compiled):
+    def __init__(self, model: MultiTaskNetwork, on: str = "last_layers", sketch: int | None = 0) -> None:
+        self.model, self.on = model, on
+        self.opened = on == "last_layers" and model.backbone.opens()
+        self.sketch = (SKETCH if self.opened else 0) if sketch is None else sketch
+        if on == "last_layers" and not self.opened and (self.sketch or model.compiled):
             raise ConfigError(
                 f"backbone {type(model.backbone).__name__} does not open its last convolutions, which a "
                 "sketch and a compiled trunk need; leave out weighting.sketch and training.compile, or set "
                 "weighting.on to shared_parameters"
             )
+        if isinstance(model.backbone, Branches) and not model.backbone.shares_weights:
+            raise ConfigError(NOTHING_SHARED)
         self.found: dict[str, TaskGradient] = {}
 
     def __call__(self, features: Features) -> Features:
-        """The same features with the pyramid cut off from the encoder."""
-        self.pyramid, self.parts = list(features.pyramid), features.opened
+        """The same features with the pyramid cut off from the encoder, that of the second view too."""
+        whole, first = features.whole, len(features.pyramid)
+        self.pyramid, self.parts = list(features.pyramid), list(features.opened)
+        self.level_of = list(range(first))
+        if whole is not None:
+            self.pyramid += whole.pyramid
+            self.parts += whole.opened
+            self.level_of += range(len(whole.pyramid))
         self.leaves = [level.detach().requires_grad_() for level in self.pyramid]
         device = self.pyramid[0].device.type
         self.autocast = torch.autocast(
             device, dtype=torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
         )
-        return replace(features, pyramid=self.leaves)
+        if whole is not None:
+            whole = replace(whole, pyramid=self.leaves[first:])
+        return replace(features, pyramid=self.leaves[:first], whole=whole)
 
     def pull(self, losses: Mapping[str, Tensor]) -> None:
         """Run every task's backward down to the cut."""
@@ -121,14 +138,9 @@ class Cut:
         taking_part = {task: found for task, found in self.found.items() if task in weights}
         encoder: list[Tensor | None] = [None] * len(self.leaves)
         for task, found in taking_part.items():
-            weight = weights[task] * share
-            for parameter, gradient in found.beyond.items():
-                _add(parameter, gradient * (weight if weigh_heads else share))
-            for parameter, gradient in found.encoder.items():
-                _add(parameter, gradient * weight)
             for level, at_level in enumerate([] if found.encoder else found.at_cut):
                 if at_level is not None:
-                    before, part = encoder[level], at_level * weight
+                    before, part = encoder[level], at_level * (weights[task] * share)
                     encoder[level] = part if before is None else before + part
                     found.at_cut[level] = at_level = None  # the finest level's is as large as its features
         reached = [
@@ -138,6 +150,10 @@ class Cut:
         ]
         if reached:
             torch.autograd.backward([level for level, _ in reached], [gradient for _, gradient in reached])
+        for task, found in taking_part.items():
+            weight = weights[task] * share
+            _add(found.beyond, weight if weigh_heads else share)
+            _add(found.encoder, weight)
 
 
 def backward(
@@ -184,5 +200,10 @@ def backward(
     return total.detach(), gradients
 
 
-def _add(parameter: nn.Parameter, gradient: Tensor) -> None:
-    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+def _add(gradients: Mapping[nn.Parameter, Tensor], factor: Tensor | float) -> None:
+    """Add gradients times a factor to every ``grad``, in as few launches as it takes."""
+    parts = list(gradients.values())
+    if parts and not (isinstance(factor, float) and factor == 1):
+        parts = list(torch._foreach_mul(parts, factor))
+    for parameter, gradient in zip(gradients, parts, strict=True):
+        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

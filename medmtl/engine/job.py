@@ -22,9 +22,11 @@ class Job:
         weighting: ``type`` and options of the task weighting.
         backbone: ``type`` and arguments; widths, kernels and strides may be left to the plan.
         covariates: value columns that heads read as input.
+        select: which volumes of a DICOM study the model is for; what it leaves out, the cases decide.
         spacing_mm: target voxel size, None entries keep a case's own; None leaves it to the plan.
         patch: voxels that the network sees at once; None leaves it to the plan.
         normalization: of intensities, as a config has it; ``auto`` leaves it to the plan.
+        overview: voxels of the coarser whole volume for case tasks, ``none``, or ``auto``: the plan's.
         slices: what becomes of thick slices where ``spacing_mm`` is open, ``keep`` or ``resample``.
         memory_gib: memory to plan for; None is what the device has, at most 8.
         training: how long, how fast.
@@ -39,9 +41,11 @@ class Job:
     weighting: Mapping[str, Any]
     backbone: Mapping[str, Any]
     covariates: tuple[str, ...] = ()
+    select: Mapping[str, Any] = field(default_factory=dict)
     spacing_mm: tuple[float | None, ...] | None = None
     patch: tuple[int, ...] | None = None
     normalization: Any = "auto"
+    overview: tuple[int, ...] | str = "auto"
     slices: Literal["keep", "resample"] = "keep"
     memory_gib: float | None = None
     training: TrainingSettings = field(default_factory=TrainingSettings)

@@ -30,7 +30,7 @@ from medmtl.plan import (
     read_plan,
     same_channels,
 )
-from medmtl.tasks import Task
+from medmtl.tasks import CaseTaskOptions, Task
 from medmtl.types import ConfigError
 
 FRAMES_OF_A_CINE = 2
@@ -61,7 +61,14 @@ def plan_job(
     budget = budget_of(device, half=precision is not None, asked_gib=job.memory_gib)
     load = load_of(job, tasks)
     wishes = Wishes(
-        job.spacing_mm, job.patch, job.normalization, job.backbone, job.training.batch_size, job.slices
+        job.spacing_mm,
+        job.patch,
+        job.normalization,
+        job.backbone,
+        job.training.batch_size,
+        job.slices,
+        job.overview,
+        views_of(tasks),
     )
     plan, found = plan_dataset(job.dataset, wishes, budget, load, progress=progress)
     return Planned(plan, found)
@@ -88,13 +95,22 @@ def plan_for_people(
     load = Load(_frames_per_case(dataset, TrainingSettings().random_frames), sum(voxelwise), len(voxelwise))
     plan, found = plan_dataset(
         dataset,
-        Wishes(slices="keep" if slices == "keep" else "resample"),
+        Wishes(
+            slices="keep" if slices == "keep" else "resample",
+            views=frozenset({"auto"} if any(c.kind in ("category", "value") for c in columns) else ()),
+        ),
         budget_of(where, half=half, asked_gib=memory_gib),
         load,
         read_voxels=True,
         progress=progress,
     )
     return plan_text(plan, found, dataset.name)
+
+
+def views_of(tasks: Mapping[str, Task]) -> frozenset[str]:
+    """The views that tasks which read features ask for; dense tasks have none to ask for."""
+    options = [task.options for task in tasks.values() if isinstance(task.options, CaseTaskOptions)]
+    return frozenset(option.view for option in options if option.features)
 
 
 def load_of(job: Job, tasks: Mapping[str, Task]) -> Load:
@@ -127,6 +143,7 @@ def with_plan(job: Job, plan: Path | str) -> Job:
         "preparation.spacing_mm": (job.spacing_mm, read.spacing_mm),
         "preparation.patch": (job.patch, read.patch),
         "preparation.normalization": (_given(job.normalization), _given(read.normalization)),
+        "preparation.overview": (None if job.overview == "auto" else job.overview, read.overview),
         "training.batch_size": (job.training.batch_size, read.batch_size),
         **{f"backbone.{key}": (job.backbone.get(key), value) for key, value in read.backbone.items()},
     }
@@ -141,6 +158,7 @@ def with_plan(job: Job, plan: Path | str) -> Job:
         spacing_mm=read.spacing_mm,
         patch=read.patch,
         normalization=read.normalization,
+        overview=read.overview,
         backbone={**read.backbone, **job.backbone},
         training=job.training.model_copy(update={"batch_size": read.batch_size}),
     )
@@ -166,6 +184,7 @@ def as_config(job: Job) -> dict[str, Any]:
         "spacing_mm": list(job.spacing_mm or ()),
         "patch": list(job.patch or ()),
         "normalization": job.normalization,
+        "overview": job.overview if isinstance(job.overview, str) else list(job.overview),
     }
     return resolved
 

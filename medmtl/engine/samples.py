@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from medmtl.models import MultiTaskNetwork
 from medmtl.tasks import Task
 from medmtl.types import UNLABELLED, Batch, ConfigError
 
@@ -27,12 +28,29 @@ def labelled_frames(task: Task, batch: Batch) -> Tensor:
     return found
 
 
-def check_same_samples(tasks: Mapping[str, Task], present: Iterable[str], batch: Batch) -> None:
+def check_same_view(network: MultiTaskNetwork, present: Sequence[str], batch: Batch) -> None:
+    """Refuse to compare feature gradients of tasks of which one sees patches and one whole volumes.
+
+    Raises:
+        ConfigError: so.
+    """
+    local, whole = network.views(present, batch.overview, len(batch.case_of_frame))
+    if local and whole:
+        raise ConfigError(
+            f"weighting.on = features compares gradients on the same features, but {', '.join(present)} see "
+            "patches and whole volumes, which have features of their own; use on = last_layers"
+        )
+
+
+def check_same_samples(
+    network: MultiTaskNetwork, tasks: Mapping[str, Task], present: Sequence[str], batch: Batch
+) -> None:
     """Refuse to compare feature gradients of tasks that label different samples. Waits for the device.
 
     Raises:
-        ConfigError: two tasks label different frames of this batch.
+        ConfigError: two tasks label different frames of this batch, or see different views of it.
     """
+    check_same_view(network, present, batch)
     frames = {name: labelled_frames(tasks[name], batch) for name in present}
     first, *others = frames
     for name in others:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class AugmentationSettings(BaseModel):
@@ -50,12 +50,34 @@ class TrainingSettings(BaseModel):
 
     start_from: str | None = Field(
         default=None,
-        description="model folder whose weights training starts from; a relative path starts where you are",
+        description="what training starts from: a model folder, a MONAI bundle, or a file of weights; "
+        "a relative path starts where you are",
+    )
+    freeze: tuple[str, ...] = Field(
+        default=(),
+        description="parts that keep the weights they start from: encoder, decoder, names of tasks",
     )
     epochs: int = Field(default=20, ge=1, description="rounds of training, validation and checkpoint")
     steps_per_epoch: int = Field(default=100, ge=1, description="optimizer steps in each")
     batch_size: int | None = Field(
         default=None, ge=1, description="cases per step (micro-batch), all ranks; null: planned for memory"
+    )
+    patches: Literal["auto", "organ", "foreground"] = Field(
+        default="auto",
+        description="centre on the organ, or a third on labelled voxels and others anywhere; "
+        "auto: the organ where it fits the patch",
+    )
+    sampling: Literal["uniform", "labels"] = Field(
+        default="uniform",
+        description="every case as often as any other, or those with rare labels more often; "
+        "labels: for tasks that few cases are labelled for",
+    )
+    store: Literal["auto", "memory", "disk"] = Field(
+        default="auto",
+        description="where prepared cases are; auto: in memory if they fit half of what is free",
+    )
+    store_folder: str | None = Field(
+        default=None, description="of the cases on disk; null: beside the dataset, with .store after its name"
     )
     accumulate: int = Field(
         default=1, ge=1, description="micro-batches per step; task weights are computed for each"
@@ -85,6 +107,12 @@ class TrainingSettings(BaseModel):
     threads: int = Field(default=0, ge=0, description="CPU threads; 0 times one against all at the start")
     mirror: bool = Field(default=False, description="average over mirror images in validation")
     augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
+
+    @model_validator(mode="after")
+    def _freezes_what_is_known(self) -> TrainingSettings:
+        if self.freeze and self.start_from is None:
+            raise ValueError("freeze keeps weights as they are; name what they come from with start_from")
+        return self
 
     @property
     def steps(self) -> int:

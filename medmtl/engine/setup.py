@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 
-from medmtl.data.dataset import Case, Column
-from medmtl.data.load import prepare_cases
+from medmtl.data.dataset import Column
+from medmtl.data.focus import Focus, choose_focus
 from medmtl.data.prepare import PreparedCase
+from medmtl.data.store import Store
+from medmtl.engine.absent import absent_classes
+from medmtl.engine.freeze import freeze, learning
+from medmtl.engine.gather import gather, move
 from medmtl.engine.job import Job
 from medmtl.engine.planning import plan_job
-from medmtl.engine.start_from import starting_weights
+from medmtl.engine.start_from import check_start, starting_weights
 from medmtl.engine.statistics import fit_case_heads
+from medmtl.inference.find.derive import derive_rule
+from medmtl.inference.find.rule import parse_rule
 from medmtl.inference.model import Model
 from medmtl.plan import Plan, plan_text
 from medmtl.registry import nearest
-from medmtl.tasks import build_network, build_task
+from medmtl.tasks import Task, build_network, build_task
 from medmtl.types import ConfigError, DatasetError, Finding
-
-LOG = logging.getLogger("medmtl.train")
-GPU_CACHE_SHARE = 0.3
-"""Prepared cases live on the GPU while they take less than this share of its memory."""
 
 
 @dataclass
@@ -39,6 +39,11 @@ class Ready:
         val: prepared validation cases.
         label_columns: columns that the tasks learn from.
         refused: training and validation cases that could not be used.
+        remarks: what else a person should know, a sentence each.
+        focus: what training patches are centred on.
+        store: where the cases are, if not in memory.
+        started: what is taken over from the weights that training starts from, in words.
+        learning: tasks that are trained; the others are frozen whole.
     """
 
     model: Model
@@ -48,6 +53,16 @@ class Ready:
     val: list[PreparedCase]
     label_columns: dict[str, Column]
     refused: list[Finding]
+    remarks: list[str] = field(default_factory=list)
+    focus: Focus = "organ"
+    store: Store | None = None
+    started: str = ""
+    learning: dict[str, Task] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Let other runs have the store."""
+        if self.store is not None:
+            self.store.close()
 
 
 def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] | None = None) -> Ready:
@@ -72,6 +87,7 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
             raise ConfigError(
                 f"covariates: {name!r} is no value column of the dataset{nearest(name, values)}"
             )
+    select = parse_rule(job.select, job.dataset.channels, derive_rule(job.dataset, train))
     planned = plan_job(job, tasks, device, progress)
     plan = planned.plan
     network = build_network(
@@ -81,25 +97,33 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
         n_covariates=len(job.covariates),
         cycle=job.dataset.cycle,
         seed=job.seed,
+        overview=plan.preparation.overview is not None,
     )
     origin = job.training.start_from
-    start = None if origin is None else starting_weights(origin, network, job, allow=job.third_party)
+    start = None if origin is None else starting_weights(origin, network, tasks, job, allow=job.third_party)
+    freeze(network, job.training.freeze, len(job.dataset.channels))
+    check_start(start, job.training.freeze)
     label_columns = {target: columns[target] for task in tasks.values() for target in task.targets}
-    prepared, refused = _prepare(job, plan, [*train, *val], label_columns, progress)
+    gathered = gather(job, plan.preparation, [*train, *val], label_columns, device, progress)
     ids = {case.case_id for case in train}
-    ready_train = [case for case in prepared if case.case_id in ids]
-    ready_val = [case for case in prepared if case.case_id not in ids]
+    ready_train = [case for case in gathered.cases if case.case_id in ids]
+    ready_val = [case for case in gathered.cases if case.case_id not in ids]
     if not ready_train:
         raise DatasetError(
-            f"{job.dataset.root}: no training case could be used; the first: {refused[0].message}"
+            f"{job.dataset.root}: no training case could be used; the first: {gathered.refused[0].message}"
         )
+    remarks = _absent(job, label_columns, ready_train, ready_val)
+    focus = _focus(job, tasks, ready_train, plan)
     for task in tasks.values():
         task.fit(ready_train)
-    ready_train = move(ready_train, device)
+    if gathered.store is None:
+        ready_train = move(ready_train, device)
     network.to(device)
     fit_case_heads(network, tasks, ready_train)
     if start is not None:
-        network.load_state_dict(start)
+        network.load_state_dict({**network.state_dict(), **start.weights})
+        for name, state in start.states.items():
+            tasks[name].load_state(state)
     model = Model(
         network=network,
         tasks=tasks,
@@ -110,27 +134,46 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
         columns=_model_columns(columns, label_columns, job.covariates),
         covariates=job.covariates,
         cycle=job.dataset.cycle,
+        select=select,
     )
     text = plan_text(plan, planned.found, job.dataset.name)
-    return Ready(model, plan, text, ready_train, ready_val, label_columns, refused)
-
-
-def _prepare(
-    job: Job,
-    plan: Plan,
-    cases: Sequence[Case],
-    label_columns: Mapping[str, Column],
-    progress: Callable[[int, int], None] | None,
-) -> tuple[list[PreparedCase], list[Finding]]:
-    prepared, refused = prepare_cases(
-        job.dataset,
-        cases,
-        plan.preparation,
-        covariates=job.covariates,
-        wanted=tuple(label_columns),
-        progress=progress,
+    return Ready(
+        model,
+        plan,
+        text,
+        ready_train,
+        ready_val,
+        label_columns,
+        gathered.refused,
+        remarks,
+        focus,
+        gathered.store,
+        "" if start is None else start.says,
+        learning(network, tasks, len(job.dataset.channels)),
     )
-    return prepared, refused
+
+
+def _absent(
+    job: Job, columns: Mapping[str, Column], train: Sequence[PreparedCase], val: Sequence[PreparedCase]
+) -> list[str]:
+    """Sentences about classes that cannot be learned, or not be judged, in this fold."""
+    fold = job.resolved.get("fold")
+    of = "" if fold is None else f" of fold {fold}"
+    unlearned = absent_classes(columns, train, f"training cases{of}")
+    unjudged = absent_classes(columns, val, f"validation cases{of}")
+    return [
+        *(f"{sentence}, which cannot be learned" for sentence in unlearned),
+        *(f"{sentence}, and how well that is learned is not seen" for sentence in unjudged),
+    ]
+
+
+def _focus(job: Job, tasks: Mapping[str, Task], train: Sequence[PreparedCase], plan: Plan) -> Focus:
+    """What patches are centred on. Tasks of whole cases alone see the middle, as in prediction."""
+    if job.training.patches != "auto":
+        return job.training.patches
+    if not any(task.dense for task in tasks.values()):
+        return "organ"
+    return choose_focus(train, plan.preparation.patch)
 
 
 def _model_columns(
@@ -145,23 +188,3 @@ def _model_columns(
         or name in covariates
         or (column.derived is not None and column.derived.mask in masks)
     }
-
-
-def move(cases: Sequence[PreparedCase], device: torch.device) -> list[PreparedCase]:
-    """Put prepared cases on a GPU where they fit; leave them where they are otherwise."""
-    if device.type != "cuda":
-        return list(cases)
-    total = sum(
-        tensor.nbytes for case in cases for tensor in (case.image, *case.masks.values(), *case.maps.values())
-    )
-    if total > GPU_CACHE_SHARE * torch.cuda.get_device_properties(device).total_memory:
-        LOG.info("%.1f GB of prepared cases stay in main memory", total / 1e9)
-        return list(cases)
-
-    def on_device(tensors: dict[str, Any]) -> dict[str, Any]:
-        return {name: tensor.to(device) for name, tensor in tensors.items()}
-
-    return [
-        replace(case, image=case.image.to(device), masks=on_device(case.masks), maps=on_device(case.maps))
-        for case in cases
-    ]

@@ -58,6 +58,7 @@ def train_step(
     average_gradients([*model.parameters(), *weighting.parameters()])
     if scaler is not None:
         scaler.unscale_(optimizer)
+    model.backbone.pull_together()
     limit = float("inf") if max_gradient_norm is None else max_gradient_norm
     output.gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
     if scaler is None:
@@ -92,10 +93,11 @@ def add_gradients(
     else:
         cut = Cut(model) if compare else None
     if cut is not None and cut.on == "features":
-        check_same_samples(tasks, here, batch)
+        check_same_samples(model, tasks, here, batch)
     inputs = (batch.image, batch.case_of_frame, batch.spacing_mm, batch.covariates, here)
     with torch.autocast(batch.image.device.type, dtype=autocast, enabled=autocast is not None):
-        outputs = model(*inputs, seeds=batch.seeds, cut=cut, opened=cut is not None and cut.opened)
+        opened = cut is not None and cut.opened
+        outputs = model(*inputs, seeds=batch.seeds, cut=cut, opened=opened, overview=batch.overview)
     losses, _ = task_losses(tasks, outputs, batch)
     known = share_losses(losses, counts, tuple(tasks), device=batch.image.device)
     if not known.observed:

@@ -38,6 +38,8 @@ def _seconds(network: MultiTaskNetwork, image: torch.Tensor) -> float:
     started = time.perf_counter()
     pyramid = network.backbone.encode(image)
     decoded = [level for decode in network.all_decoders() for level in decode(pyramid)]
-    torch.stack([level.sum() for level in decoded]).sum().backward()
+    total = torch.stack([level.sum() for level in decoded]).sum()
+    if total.requires_grad:  # a trunk may be frozen
+        total.backward()
     network.zero_grad(set_to_none=True)
     return time.perf_counter() - started

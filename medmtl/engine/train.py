@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from medmtl.engine.job import Job
 from medmtl.engine.launch import device_of_rank, process_group
 from medmtl.engine.logs import EpochLog, StepLog
 from medmtl.engine.planning import continued
+from medmtl.engine.quality import learn_quality
 from medmtl.engine.ranks import leads, rank, world_size
 from medmtl.engine.setup import Ready, set_up
 from medmtl.engine.threads import choose_threads
@@ -94,14 +95,17 @@ def _train(job: Job, *, resume: bool, progress: Progress | None) -> Run:
         job = replace(job, training=job.training.model_copy(update={"start_from": None}))
         job = continued(job, job.output / "plan.yaml")
     ready = set_up(job, device, None if progress is None else lambda done, n: progress("prepare", done, n))
-    check_alike(_facts(job, ready))
-    if leads():
-        job.output.mkdir(parents=True, exist_ok=True)
-    with log_file(job.output / "log.txt") if leads() else nullcontext():
+    with closing(ready), ExitStack() as stack:
+        check_alike(_facts(job, ready))
+        if leads():
+            job.output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(log_file(job.output / "log.txt"))
         if job.training.start_from is not None:
-            LOG.info("training starts from the weights of %s", job.training.start_from)
+            LOG.info("training starts from the weights of %s: %s", job.training.start_from, ready.started)
         for finding in ready.refused:
             LOG.warning("%s is left out: %s", finding.case_id, finding.message)
+        for remark in ready.remarks:
+            LOG.warning("%s", remark)
         return _run(job, ready, weighting.to(device), device, resume=resume, progress=progress)
 
 
@@ -136,7 +140,17 @@ def check_run_folder(output: Path, *, resume: bool) -> None:
         )
 
 
-MAY_CHANGE = ("dataset", "device", "training.epochs", "training.start_from", "training.threads")
+STEPS_AHEAD = 2
+"""Batches that are read from a store before they are asked for."""
+MAY_CHANGE = (
+    "dataset",
+    "device",
+    "training.epochs",
+    "training.start_from",
+    "training.store",
+    "training.store_folder",
+    "training.threads",
+)
 """Keys of the config that may be another when a run is continued."""
 
 
@@ -227,12 +241,14 @@ def _run(
     compares = s.gradient_diagnostics > 0 or isinstance(weighting, GradientWeighting)
     if s.compile:
         network.compile_trunk(tasks_apart=compares)
+    learning_parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [
-        {"params": list(network.parameters()), "weight_decay": s.weight_decay},
+        {"params": learning_parameters, "weight_decay": s.weight_decay},
         *weighting.parameter_groups(),
     ]
     training = Training(
         model=ready.model,
+        tasks=ready.learning,
         ema=ema,
         weighting=weighting,
         optimizer=torch.optim.AdamW(groups, lr=s.learning_rate, fused=device.type == "cuda"),
@@ -245,6 +261,10 @@ def _run(
             augmentation=Augmentation(**s.augmentation.model_dump()),
             seed=job.seed,
             part=(rank(), world_size()),
+            focus=ready.focus,
+            ahead=0 if ready.store is None else STEPS_AHEAD,
+            overview=ready.plan.preparation.overview,
+            sampling=s.sampling,
         ),
         val=ready.val,
         settings=s,
@@ -267,9 +287,9 @@ def _run(
         restore(training, trainer, found)
         LOG.info("resumed after step %d", first_step)
     LOG.info(
-        "%d training and %d validation cases, %d parameters, %s, %d threads, %d ranks",
-        len(ready.train), len(ready.val), sum(p.numel() for p in network.parameters()), device, threads,
-        world_size(),
+        "%d training and %d validation cases, %d parameters, %d of them trained, %s, %d threads, %d ranks",
+        len(ready.train), len(ready.val), sum(p.numel() for p in network.parameters()),
+        sum(p.numel() for p in learning_parameters), device, threads, world_size(),
     )  # fmt: skip
     if training.batches.batch_size % world_size():
         LOG.warning(
@@ -328,14 +348,16 @@ def _finish(job: Job, ready: Ready, training: Training) -> Run:
     }
     return Run(
         job.output,
-        _save_model(job, ready) if leads() else ready.model,
+        _save_model(job, ready, training.device) if leads() else ready.model,
         training.best_score if training.best_epoch else math.nan,
         training.best_epoch,
         ready.refused,
     )
 
 
-def _save_model(job: Job, ready: Ready) -> Model:
+def _save_model(job: Job, ready: Ready, device: torch.device) -> Model:
+    context = ready.model.context(device, mirror=job.training.mirror)
+    learn_quality(ready.model, ready.train, ready.val, context)
     final = job.output / "model"
     with replaced_folder(final) as folder:
         ready.model.save(folder)

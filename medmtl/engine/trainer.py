@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,18 @@ from medmtl.data.batch import TrainingBatches, to_device
 from medmtl.data.prepare import PreparedCase
 from medmtl.engine.checkpoint import random_state, restore_random_state, save_tree
 from medmtl.engine.evaluator import overall_score, validate
+from medmtl.engine.freeze import copy_frozen, train_mode
 from medmtl.engine.logs import EpochLog, StepLog
 from medmtl.engine.ranks import average_statistics, leads, rank
 from medmtl.engine.settings import TrainingSettings
+from medmtl.engine.start_from import differences
 from medmtl.engine.step import train_step
 from medmtl.engine.validation_loss import validation_losses
 from medmtl.inference.device import fast_dtype
 from medmtl.inference.model import Model
 from medmtl.inference.predictor import Context
 from medmtl.models import MultiTaskNetwork
+from medmtl.tasks import Task
 from medmtl.types import ConfigError, StepOutput
 from medmtl.weighting import Weighting
 
@@ -42,6 +45,7 @@ class Training:
 
     Attributes:
         model: its network is what the optimizer updates.
+        tasks: those of its tasks that learn; the others are frozen whole.
         ema: keeps the exponential moving average of the network, unless that is off.
         weighting: task weighting.
         optimizer: over network and weighting.
@@ -61,6 +65,7 @@ class Training:
     """
 
     model: Model
+    tasks: Mapping[str, Task]
     ema: EMAHandler | None
     weighting: Weighting
     optimizer: torch.optim.Optimizer
@@ -105,6 +110,7 @@ def build_trainer(training: Training) -> Engine:
         (Events.ITERATION_COMPLETED, lambda e: _log_step(training, e)),
         (Events.ITERATION_COMPLETED, lambda e: _show_progress(training, e)),
         (Events.EPOCH_COMPLETED, lambda e: training.weighting.end_epoch()),
+        (Events.EPOCH_COMPLETED, lambda e: copy_frozen(training.model.network, training.averaged)),
         (Events.EPOCH_COMPLETED, lambda e: _validate(training, e)),
         (Events.EPOCH_COMPLETED, lambda e: _report_collapse(training, e)),
         (Events.EPOCH_COMPLETED, lambda e: _report_bad_losses(training, e)),
@@ -132,14 +138,14 @@ def _set_momentum(training: Training, engine: Engine) -> None:
 
 
 def _step(training: Training, step: int) -> StepOutput:
-    training.model.network.train()
+    train_mode(training.model.network)
     s = training.settings
     _seed_strangers(training, step)
     batches = [training.batches.batch(s.accumulate * step + part) for part in range(s.accumulate)]
     return train_step(
         training.model.network,
         [to_device(batch, training.device) for batch in batches],
-        training.model.tasks,
+        training.tasks,
         training.weighting,
         training.optimizer,
         autocast=autocast_dtype(s.precision, training.device),
@@ -260,7 +266,7 @@ def _report_bad_losses(training: Training, engine: Engine) -> None:
 
 
 def _report_unlabelled(training: Training, engine: Engine) -> None:
-    for task in training.weighting.never_seen():
+    for task in [task for task in training.weighting.never_seen() if task in training.tasks]:
         LOG.warning("task %r has had no label in the first epoch, and has learned nothing", task)
 
 
@@ -288,6 +294,7 @@ def _save(training: Training, engine: Engine) -> None:
             "iteration": engine.state.iteration,
             "network": training.model.network.state_dict(),
             "averaged": training.averaged.state_dict(),
+            "tasks": {name: task.state() for name, task in training.model.tasks.items()},
             "weighting": dict(training.weighting.state_dict()),
             "optimizer": training.optimizer.state_dict(),
             "scaler": training.scaler.state_dict() if training.scaler else {},
@@ -305,15 +312,24 @@ def restore(training: Training, trainer: Engine, found: dict[str, Any]) -> None:
     Raises:
         ConfigError: the checkpoint is of another network, weighting or optimizer.
     """
+    differ = differences(found["network"], training.model.network.state_dict())
+    if differ:
+        raise ConfigError(
+            f"{training.last_checkpoint}: is of another network than config and dataset ask for now: "
+            f"{'; '.join(differ[:3])}{f'; and {len(differ) - 3} more' if len(differ) > 3 else ''}. Continue "
+            "with the same dataset, or use another output folder"
+        )
     try:
         training.model.network.load_state_dict(found["network"])
         training.averaged.load_state_dict(found["averaged"])
+        for name, state in found.get("tasks", {}).items():
+            training.model.tasks[name].load_state(state)
         training.weighting.load_state_dict(found["weighting"])
         training.optimizer.load_state_dict(found["optimizer"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise ConfigError(
-            f"{training.last_checkpoint}: does not fit the network that config and dataset ask for now "
-            f"({str(error).splitlines()[0]}); use another output folder"
+            f"{training.last_checkpoint}: does not fit the weighting and optimizer that the config asks for "
+            f"now ({str(error).splitlines()[0]}); use another output folder"
         ) from error
     training.best_score, training.best_epoch = found["best"]["score"], found["best"]["epoch"]
     if training.scaler is not None and found.get("scaler"):

@@ -31,15 +31,21 @@ def validation_losses(
     found: dict[str, list[float]] = {}
     for case in cases:
         frames = choose_frames(case, 0, torch.Generator().manual_seed(0))
-        patch = context.preparation.patch
-        sample = sample_case(case, patch, frames, NONE, torch.Generator().manual_seed(0))
+        patch, overview = context.preparation.patch, context.preparation.overview
+        drawn = torch.Generator().manual_seed(0)
+        sample = sample_case(case, patch, frames, NONE, drawn, overview=overview)
         batch = to_device(collate([sample], columns), context.device)
         names = [name for name, task in context.tasks.items() if task.label_count(batch) > 0]
         if not names:
             continue
         with context.autocast():
             outputs = context.network(
-                batch.image, batch.case_of_frame, batch.spacing_mm, batch.covariates, names
+                batch.image,
+                batch.case_of_frame,
+                batch.spacing_mm,
+                batch.covariates,
+                names,
+                overview=batch.overview,
             )
         tasks = {name: context.tasks[name] for name in names}
         for name, loss in task_losses(tasks, outputs, batch)[0].items():

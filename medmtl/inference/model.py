@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from medmtl.data.dataset import Column, Cycle, Derived
 from medmtl.data.prepare import Preparation
 from medmtl.data.schema import column_section
 from medmtl.inference.context import Context
 from medmtl.inference.ensemble import as_ensemble, find_folds
+from medmtl.inference.find.rule import Rule, parse_rule
+from medmtl.inference.measure.quality import PREFIX, Quality
 from medmtl.models import MultiTaskNetwork
 from medmtl.registry import nearest
 from medmtl.tasks import Task, build_network, build_task
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from medmtl.inference.prediction import Prediction
 
 FORMAT = 1
+WEIGHTS = "model.safetensors"
+PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
+"""Endings of files that may hold pickled objects, which run code when they are read."""
 
 
 @dataclass
@@ -47,6 +53,9 @@ class Model:
         folder: where it was loaded from.
         others: further members of an ensemble, such as the folds of a cross-validation; their outputs are
             averaged with this model's.
+        select: which volumes of a DICOM study are its channels.
+        codes: coded terms for DICOM objects; the built-in ones where empty.
+        quality: ranges and thresholds by which its results are judged.
     """
 
     network: MultiTaskNetwork = field(repr=False)
@@ -61,6 +70,9 @@ class Model:
     metadata: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     others: tuple[Model, ...] = ()
+    select: Rule = field(default_factory=Rule)
+    codes: dict[str, Any] = field(default_factory=dict)
+    quality: Quality = field(default_factory=Quality)
 
     def context(self, device: torch.device, *, mirror: bool = False) -> Context:
         """The networks on a device, ready to predict."""
@@ -76,12 +88,22 @@ class Model:
     def save(self, folder: Path) -> None:
         """Write ``model.safetensors``, ``metadata.json`` and, last, ``model.yaml``, which makes it whole."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {
-            name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()
-        }
-        save_file(weights, folder / "model.safetensors")
-        (folder / "metadata.json").write_text(json.dumps(self.metadata, indent=2) + "\n")
+        save_file(self._weights(), folder / WEIGHTS)
+        metadata = {**self.metadata, "sha256": {WEIGHTS: _sha256(folder / WEIGHTS)}}
+        (folder / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
         (folder / "model.yaml").write_text(yaml.safe_dump(self._description(), sort_keys=False))
+
+    def digest(self) -> str:
+        """SHA-256 of all that predictions depend on: weights and description, of every member."""
+        found = hashlib.sha256(save(self._weights()))
+        found.update(yaml.safe_dump(self._description(), sort_keys=True).encode())
+        for other in self.others:
+            found.update(other.digest().encode())
+        return found.hexdigest()
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        own = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        return own | self.quality.tensors()
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -93,7 +115,23 @@ class Model:
             "tasks": {n: {**self.task_sections[n], "state": t.state()} for n, t in self.tasks.items()},
             "columns": {name: column_section(column) for name, column in self.columns.items()},
             "cycle": asdict(self.cycle) if self.cycle else None,
+            "select": parse_rule(self.select.as_plain(), self.channels).as_plain(),
+            "quality": self.quality.as_plain(),
+            "codes": self.codes or self._built_in_codes(),
         }
+
+    def _built_in_codes(self) -> dict[str, Any]:
+        """Terms of all structures and values by their names, to be read and changed in the file."""
+        from medmtl.inference.dicom import plain_codes
+
+        structures = {
+            name: str(getattr(task, "structure", ""))
+            for task in self.tasks.values()
+            for name in task.structures
+        }
+        values = [name for name, column in self.columns.items() if column.kind == "value"]
+        modality = next((m for rule in self.select.channels.values() for m in rule.modality), "")
+        return plain_codes(structures, values, modality)
 
     def task_names(self, names: Sequence[str] | None = None) -> tuple[str, ...]:
         """The asked tasks, all by default.
@@ -125,7 +163,7 @@ class Model:
         from medmtl.inference.prediction import Prediction
         from medmtl.inference.run import predict_source
 
-        run = predict_source(self, Path(source), output, tasks=tasks, device=device)
+        run = predict_source(self, source, output, tasks=tasks, device=device)
         return Prediction(run)
 
 
@@ -149,6 +187,7 @@ def load_model(folder: Path | str, *, allow: Sequence[str] = ()) -> Model:
         raise ConfigError(
             f"{folder}: no model.yaml here; give the model folder of a finished run (RUN/model)"
         )
+    _refuse_pickles(folder)
     try:
         found = yaml.safe_load((folder / "model.yaml").read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -173,39 +212,75 @@ def _assemble(folder: Path, found: Mapping[str, Any], allow: Sequence[str]) -> M
     tasks = {name: build_task(name, section, columns) for name, section in sections.items()}
     cycle = Cycle(**found["cycle"]) if found["cycle"] else None
     covariates = tuple(found["covariates"])
+    preparation = Preparation.from_plain(found["preparation"])
     network = build_network(
         found["backbone"],
         tasks,
         in_channels=len(found["channels"]),
         n_covariates=len(covariates),
         cycle=cycle,
+        overview=preparation.overview is not None,
     )
     for name, task in tasks.items():
         task.load_state(found["tasks"][name].get("state") or {})
-    _load_weights(network, folder / "model.safetensors")
-    metadata = folder / "metadata.json"
+    metadata = _read_metadata(folder / "metadata.json")
+    sums = metadata.pop("sha256", {})
+    tensors = _load_weights(network, folder / WEIGHTS, sums.get(WEIGHTS))
     return Model(
         network=network.eval(),
         tasks=tasks,
         task_sections=sections,
         backbone=found["backbone"],
-        preparation=Preparation.from_plain(found["preparation"]),
+        preparation=preparation,
         channels=tuple(found["channels"]),
         columns=columns,
         covariates=covariates,
         cycle=cycle,
-        metadata=json.loads(metadata.read_text()) if metadata.is_file() else {},
+        metadata=metadata,
         folder=folder,
+        codes=found.get("codes") or {},
+        select=parse_rule(found.get("select"), found["channels"], where=f"{folder / 'model.yaml'}: "),
+        quality=Quality.from_plain(found.get("quality"), tensors, f"{folder / 'model.yaml'}: "),
     )
 
 
-def _load_weights(network: torch.nn.Module, path: Path) -> None:
+def _refuse_pickles(folder: Path) -> None:
+    """Nothing of medmtl reads a pickle; one among its files was put there by somebody else."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICKLES:
+            raise ConfigError(
+                f"{path}: may hold a pickle, which runs code when it is read, and is no part of a medmtl "
+                "model; remove it, if you know where the model comes from"
+            )
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: is missing; the model folder is not complete")
     try:
-        weights, own = load_file(path), network.state_dict()
+        found = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is damaged; copy the model again") from error
+    if not isinstance(found, dict) or not isinstance(found.get("sha256", {}), dict):
+        raise ConfigError(f"{path}: is damaged; copy the model again")
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _load_weights(network: torch.nn.Module, path: Path, expected: str | None) -> dict[str, torch.Tensor]:
+    """Fill the network; gives the tensors that are not the network's but belong to the quality section."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: is missing; the model folder is not complete")
+    try:
+        found, own = load_file(path), network.state_dict()
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{path}: is not a whole weights file ({error}); copy the model again") from error
+    others = {name: tensor for name, tensor in found.items() if name.startswith(PREFIX)}
+    weights = {name: tensor for name, tensor in found.items() if name not in others}
     wrong = sorted(
         name
         for name in {*weights, *own}
@@ -215,7 +290,13 @@ def _load_weights(network: torch.nn.Module, path: Path) -> None:
         raise ConfigError(
             f"{path}: does not fit its model.yaml ({len(wrong)} tensors differ, the first is {wrong[0]!r})"
         )
+    if expected is not None and _sha256(path) != expected:
+        raise ConfigError(
+            f"{path}: is not the file that was saved with this model (its SHA-256 differs from the one in "
+            "metadata.json); copy the model again from where it was trained"
+        )
     network.load_state_dict(weights)
+    return others
 
 
 def _column(name: str, section: Mapping[str, Any]) -> Column:

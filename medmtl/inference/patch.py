@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from medmtl.data.augment import SpatialDraw, patch_grid, sample_image
+from medmtl.data.overview import coarse_mm, fits, see_whole
 from medmtl.data.prepare import PreparedCase
 from medmtl.inference.context import Context
 from medmtl.inference.windows import DensePass
 from medmtl.models import CaseHead, FrameSummary
 from medmtl.models.descriptors import FrameShapes
+from medmtl.types import Overview
 
 IDENTITY = SpatialDraw(((1.0, 0.0), (0.0, 1.0)), (0.0, 0.0, 0.0), 1.0)
 
@@ -52,6 +54,8 @@ def one_pass(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Run every frame's patch through the network, in chunks, the encoder once per frame.
 
+    Case tasks with a global view look at the whole frame besides, where it does not fit the patch.
+
     Returns:
         dense tasks ``(T, C, *patch)``, and case tasks' outputs ``(1, K)``.
     """
@@ -65,8 +69,13 @@ def one_pass(
     needed = network.needed([*in_pass, *whole])
     parts: dict[str, list[Tensor]] = {name: [] for name in dense}
     summaries: dict[str, list[FrameSummary]] = {name: [] for name in whole}
-    for frames in case.image.split(context.volumes_at_once):
-        image = sample_image(frames.to(context.device), grid)
+    seen = dict.fromkeys(whole, spacing)
+    apart = any(_case_head(context, name).sees_whole for name in whole)
+    numbers = range(case.n_frames)
+    for first in numbers[:: context.volumes_at_once]:
+        context.check()
+        chosen = numbers[first : first + context.volumes_at_once]
+        image = sample_image(case.image[chosen.start : chosen.stop].to(context.device), grid)
         if mirrored:
             for name, part in mirrored.split(mirrored(image)).items():
                 parts[name].append(part)
@@ -74,18 +83,62 @@ def one_pass(
             continue
         same_case = torch.zeros(len(image), dtype=torch.int64, device=context.device)
         with context.autocast():
-            features = network.features(image, same_case, spacing, covariates)
+            overview = whole_view(context, case, chosen) if apart else None
+            features = network.features(
+                image, same_case, spacing, covariates, overview=overview, tasks=needed
+            )
             outputs = network.run_dense(features, needed)
         for name in in_pass:
-            parts[name].append(context.tasks[name].stitchable(outputs[name]))
+            part = context.tasks[name].stitchable(outputs[name])
+            parts[name].append(part.cpu() if context.stitch_on_cpu else part)
         for name in whole:
-            summaries[name].append(_case_head(context, name).frame_summary(features))
+            summaries[name].append(_case_head(context, name).frame_summary(network.seen_by(name, features)))
+            seen[name] = _case_head(context, name).seen_mm(features)
     all_frames = torch.zeros(case.n_frames, dtype=torch.int64, device=context.device)
     results = {
-        name: _case_head(context, name).from_frames(_join(found), all_frames, spacing, covariates)
+        name: _case_head(context, name).from_frames(_join(found), all_frames, seen[name], covariates)
         for name, found in summaries.items()
     }
     return {name: torch.cat(found) for name, found in parts.items()}, results
+
+
+def whole_pass(context: Context, case: PreparedCase, tasks: Sequence[str]) -> dict[str, Tensor]:
+    """Case tasks that look at the whole volume and at nothing else: outputs ``(1, K)``; no patch runs."""
+    network = context.network
+    spacing = torch.tensor([case.spacing_mm], device=context.device)
+    covariates = case.covariates[None].to(context.device)
+    summaries: dict[str, list[FrameSummary]] = {name: [] for name in tasks}
+    seen = spacing
+    numbers = range(case.n_frames)
+    for first in numbers[:: context.volumes_at_once]:
+        context.check()
+        chosen = numbers[first : first + context.volumes_at_once]
+        overview = whole_view(context, case, chosen)
+        assert overview is not None
+        same_case = torch.zeros(len(chosen), dtype=torch.int64, device=context.device)
+        with context.autocast():
+            features = network.features(None, same_case, spacing, covariates, overview=overview, tasks=tasks)
+        for name in tasks:
+            summaries[name].append(_case_head(context, name).frame_summary(network.seen_by(name, features)))
+        seen = overview.spacing_mm
+    all_frames = torch.zeros(case.n_frames, dtype=torch.int64, device=context.device)
+    return {
+        name: _case_head(context, name).from_frames(_join(found), all_frames, seen, covariates)
+        for name, found in summaries.items()
+    }
+
+
+def whole_view(context: Context, case: PreparedCase, frames: Sequence[int]) -> Overview | None:
+    """The overview of some frames, unchanged; None where the volume fits the patch, or there is none."""
+    grid = context.preparation.overview
+    if grid is None or fits(case.shape, context.preparation.patch):
+        return None
+    coarse = case.whole(frames, grid)
+    return Overview(
+        see_whole(coarse.to(context.device), grid, case.shape, IDENTITY),
+        torch.arange(len(coarse), device=context.device),
+        torch.tensor([coarse_mm(case.spacing_mm, case.shape, coarse.shape[2:])], device=context.device),
+    )
 
 
 def _case_head(context: Context, task: str) -> CaseHead:

@@ -6,7 +6,10 @@
    the organ, so prediction does as well: if the organ fits one patch, all frames are read from the patch
    around it, and outside there is background, or NaN in a map. If it does not fit, or the model segments
    nothing, dense tasks come from sliding windows over all frames.
-3. Case tasks whose head reads no masks see the middle of the image: finding the organ takes the decoder.
+3. Case tasks with a global view look at the whole volume in one pass, made coarser (`medmtl.data.overview`):
+   alone where they read no masks, otherwise beside the patch in which the masks are read.
+4. Case tasks with a local view whose head reads no masks see the middle of the image: finding the organ takes
+   the decoder.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ from torch import Tensor
 
 from medmtl.data.prepare import PreparedCase, back_to_source
 from medmtl.inference.context import Context
-from medmtl.inference.patch import Placement, one_pass, place
+from medmtl.inference.measure.spread import mask_spread, value_spread
+from medmtl.inference.patch import Placement, one_pass, place, whole_pass
 from medmtl.inference.windows import slide_windows
-from medmtl.tasks import CaseResult
+from medmtl.tasks import CaseResult, Task
 from medmtl.tasks.base import CaseValues
 
 __all__ = ["Context", "predict_prepared"]
@@ -60,12 +64,26 @@ def predict_prepared(
     for name in said[0].stitched:
         parts = [member.stitched[name] for member in said]
         stitched = parts[0] if len(parts) == 1 else torch.stack(parts).nanmean(0)
+        if len(parts) > 1 and name in names:
+            result.spread |= _spread(context.tasks[name], parts, stitched)
         result.dense[name] = _decode(context, stitched, case, name, result.dense, on_source_grid)
     for name in said[0].values:
-        result.values[name] = context.tasks[name].combine([member.values[name] for member in said])
+        members = [member.values[name] for member in said]
+        result.values[name] = context.tasks[name].combine(members)
+        if len(members) > 1 and name in names:
+            result.spread[name] = value_spread(members)
     result.dense = {name: volume for name, volume in result.dense.items() if name in names}
     result.values = {name: values for name, values in result.values.items() if name in names}
     return result
+
+
+def _spread(task: Task, parts: Sequence[Tensor], stitched: Tensor) -> dict[str, dict[str, float]]:
+    """How far the members' masks are apart, on the network's grid; tissues and maps are not compared."""
+    if not task.structures or task.reads:
+        return {}
+    masks = [task.decode_dense(part, {}) for part in parts]
+    labels = task.columns[task.targets[0]].labels
+    return {task.name: mask_spread(masks, task.decode_dense(stitched, {}), labels)}
 
 
 @dataclass(frozen=True)
@@ -88,7 +106,10 @@ def _one_member(context: Context, case: PreparedCase, names: Sequence[str]) -> _
         found, outputs = one_pass(context, case, middle, dense, [*readers, *others])
         stitched = {name: part[(..., *middle.in_patch)] for name, part in found.items()}
     else:
-        outputs = one_pass(context, case, middle, [], others)[1] if others else {}
+        wide = [name for name in others if context.sees_whole(name)]
+        outputs = whole_pass(context, case, wide) if wide else {}
+        others = [name for name in others if name not in wide]
+        outputs |= one_pass(context, case, middle, [], others)[1] if others else {}
         stitched, more = _around_the_organ(context, case, dense, readers)
         outputs |= more
     values = {name: tasks[name].decode_case(output)[0] for name, output in outputs.items()}

@@ -40,11 +40,15 @@ class DensePass:
         return dict(zip(self.tasks, together.split(self.widths, dim=1), strict=True))
 
     def _once(self, patches: Tensor) -> Tensor:
+        self.context.check()
         network, tasks, n = self.context.network, self.context.tasks, len(patches)
         cases = torch.arange(n, device=patches.device)
         with self.context.autocast():
-            features = network.features(patches, cases, patches.new_ones((n, 3)), patches.new_zeros((n, 0)))
-            outputs = network.run_dense(features, network.needed(self.tasks))
+            needed = network.needed(self.tasks)
+            features = network.features(
+                patches, cases, patches.new_ones((n, 3)), patches.new_zeros((n, 0)), tasks=needed
+            )
+            outputs = network.run_dense(features, needed)
         found = [tasks[name].stitchable(outputs[name]) for name in self.tasks]
         self.widths = [int(part.shape[1]) for part in found]
         return torch.cat(found, dim=1)
@@ -55,14 +59,17 @@ def slide_windows(context: Context, image: Tensor, tasks: Sequence[str]) -> dict
     if not tasks:
         return {}
     dense = DensePass(context, tasks)
+    target = torch.device("cpu") if context.stitch_on_cpu else context.device
     stitched = [
         sliding_window_inference(
-            frame.to(context.device),
+            frame.to(target),
             roi_size=context.preparation.patch,
             sw_batch_size=context.volumes_at_once,
             predictor=dense,
             overlap=0.5,
             mode="gaussian",
+            sw_device=context.device,
+            device=target,
             progress=False,
         )
         for frame in image.split(1)

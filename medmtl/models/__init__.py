@@ -1,6 +1,7 @@
 """Backbones, heads, and the network that joins them."""
 
 from medmtl.models.backbone import BACKBONES, Backbone
+from medmtl.models.branches import NOTHING_SHARED, Branches
 from medmtl.models.case_head import CaseHead, CaseInputs, FrameSummary
 from medmtl.models.descriptors import Ring, describe_cycle, describe_frames, ring_of
 from medmtl.models.features import Features
@@ -13,7 +14,9 @@ from medmtl.models.unet import UNet
 
 __all__ = [
     "BACKBONES",
+    "NOTHING_SHARED",
     "Backbone",
+    "Branches",
     "CaseHead",
     "CaseInputs",
     "DenseHead",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from medmtl.models.recompute import run_block
 from medmtl.registry import Registry
+from medmtl.types import ConfigError
 
 
 class Backbone(nn.Module, ABC):
@@ -21,13 +24,21 @@ class Backbone(nn.Module, ABC):
         pyramid_channels: channels of each pyramid level, finest first.
         decoded_channels: channels of each decoded level, finest (full resolution) first.
         strides: cumulative ``(X, Y, Z)`` stride of each pyramid level.
+        foreign_names: what other libraries' names of its parts begin with, and what ours do.
         separate_decoders: every dense task has a decoder of its own, from `build_decoder`.
+        checkpointing: blocks are computed again in the backward pass instead of being kept; see `run`.
     """
 
     pyramid_channels: tuple[int, ...]
     decoded_channels: tuple[int, ...]
     strides: tuple[tuple[int, int, int], ...]
     separate_decoders: bool = False
+    checkpointing: bool = False
+    foreign_names: ClassVar[Mapping[str, str]] = {}
+
+    def run(self, block: Callable[..., Any], *inputs: Tensor) -> Any:
+        """What a block makes of its inputs; with `checkpointing` nothing inside it is kept."""
+        return run_block(block, *inputs, again=self.checkpointing)
 
     @abstractmethod
     def encode(self, image: Tensor) -> list[Tensor]:
@@ -68,6 +79,49 @@ class Backbone(nn.Module, ABC):
     def can_be_opened(cls) -> bool:
         """Whether it has these methods."""
         return cls.encode_opened is not Backbone.encode_opened
+
+    def opens(self) -> bool:
+        """The same of this one, which may be made of others."""
+        return self.can_be_opened()
+
+    def encode_levels(
+        self, x: Tensor, start: int, stop: int, *, opened: bool
+    ) -> tuple[list[Tensor], list[tuple[Tensor, ...]]]:
+        """Some levels of the encoder, from what the level above gave; for levels that all groups share.
+
+        Args:
+            x: features of level ``start - 1``, or the image.
+            start: first level.
+            stop: one behind the last.
+            opened: as `encode_opened` (else the second list is empty).
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be split")
+
+    def level_parameters(self, level: int) -> list[nn.Parameter]:
+        """Parameters of one level of the encoder; of a backbone that has `encode_levels`."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be split")
+
+    def drop_level(self, level: int) -> None:
+        """Forget a level whose work another backbone does; of a backbone that has `encode_levels`.
+
+        Raises:
+            ConfigError: this one has not.
+        """
+        raise ConfigError(
+            f"backbone.sharing.shared_levels: {type(self).__name__} cannot be split into levels; set it to "
+            "0, or use backbone.type: unet"
+        )
+
+    def is_shared(self, level: int) -> bool:
+        """Whether a pyramid level may be read by more than one task."""
+        return True
+
+    def private_parameters(self) -> set[nn.Parameter]:
+        """Parameters that one task has for itself, see `medmtl.models.branches`."""
+        return set()
+
+    def pull_together(self) -> None:
+        """Add the gradient of a penalty on the distance between several tasks' backbones to every grad."""
 
     @property
     def divisor(self) -> tuple[int, int, int]:

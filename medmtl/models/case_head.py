@@ -22,6 +22,7 @@ from medmtl.models.heads import Head
 
 Pooling = Literal["mean", "attention", "mask"]
 Temporal = Literal["extremes", "mean", "attention"]
+View = Literal["local", "global"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class CaseInputs:
         covariates: number of scalar inputs.
         ring: wall and cavity among all structures taken together.
         cycle: index of the structure whose volume finds ED (largest) and ES (smallest), or None for the sum.
+        view: whether the features are those of the patch or of the whole volume. Masks are always read where
+            they were made, in the patch.
     """
 
     bottleneck_channels: int
@@ -41,6 +44,7 @@ class CaseInputs:
     covariates: int = 0
     ring: Ring | None = None
     cycle: int | None = None
+    view: View = "local"
 
     @property
     def n_structures(self) -> int:
@@ -92,6 +96,7 @@ class CaseHead(Head):
         super().__init__()
         self.inputs, self.pooling, self.temporal = inputs, pooling, temporal
         self.reads_masks = tuple(inputs.structures)
+        self.sees_whole = inputs.view == "global" and inputs.bottleneck_channels > 0
         n_shapes = cycle_size(inputs.n_structures, inputs.ring) if inputs.structures else 0
         n_known = n_shapes + 2 * inputs.covariates
         channels = inputs.bottleneck_channels
@@ -128,7 +133,7 @@ class CaseHead(Head):
 
     def frame_summary(self, features: Features) -> FrameSummary:
         """Reduce every frame to a few numbers."""
-        case_of_frame, bottleneck = features.case_of_frame, features.pyramid[-1]
+        case_of_frame = features.case_of_frame
         n = case_of_frame.shape[0]
         tasks = tuple(self.inputs.structures)
         shapes = features.shapes(tasks, self.inputs.ring) if tasks else None
@@ -136,9 +141,24 @@ class CaseHead(Head):
             empty = torch.zeros((n, 0), device=case_of_frame.device)
             return FrameSummary(empty, torch.zeros(n, device=case_of_frame.device), shapes)
         soft = features.soft_masks(tasks) if self.pooling == "mask" else None
-        pooled = self._pool(bottleneck.float(), soft)
+        pooled = self._pooled(features, soft)
         score = self.time_score(pooled).squeeze(1) if self.time_score is not None else pooled.new_zeros(n)
         return FrameSummary(pooled, score, shapes)
+
+    def _pooled(self, features: Features, soft: Tensor | None) -> Tensor:
+        """``(N, D)``: of every frame what this head sees, its patch or its whole volume."""
+        whole = features.whole if self.sees_whole else None
+        if whole is None:
+            return self._pool(features.pyramid[-1].float(), soft)
+        seen = self._pool(whole.pyramid[-1].float(), None)
+        if len(whole.frames) == len(features.case_of_frame):
+            return seen
+        return self._pool(features.pyramid[-1].float(), None).index_copy(0, whole.frames, seen)
+
+    def seen_mm(self, features: Features) -> Tensor:
+        """``(B, 3)`` voxel size of what this head sees of each case."""
+        whole = features.whole if self.sees_whole else None
+        return features.spacing_mm if whole is None else whole.spacing_mm
 
     def _pool(self, bottleneck: Tensor, soft: Tensor | None) -> Tensor:
         """``(N, C, x, y, z)`` -> ``(N, D)``."""
@@ -161,7 +181,15 @@ class CaseHead(Head):
         covariates: Tensor,
         seeds: Sequence[int] = (),
     ) -> Tensor:
-        """Combine each case's frames into ``(B, K)`` outputs; ``seeds`` are those of `CaseDropout`."""
+        """Combine each case's frames into ``(B, K)`` outputs.
+
+        Args:
+            frames: what is kept of each.
+            case_of_frame: ``(N,)``.
+            spacing_mm: ``(B, 3)`` voxel size of what was seen, see `seen_mm`.
+            covariates: ``(B, V)``.
+            seeds: of `CaseDropout`.
+        """
         n_cases = int(spacing_mm.shape[0])
         if frames.shapes is not None:
             volume = frames.shapes.volume_ml
@@ -202,5 +230,5 @@ class CaseHead(Head):
         with torch.autocast(features.case_of_frame.device.type, enabled=False):
             frames = self.frame_summary(features)
             return self.from_frames(
-                frames, features.case_of_frame, features.spacing_mm, features.covariates, features.seeds
+                frames, features.case_of_frame, self.seen_mm(features), features.covariates, features.seeds
             )

@@ -13,11 +13,29 @@ from medmtl.models.descriptors import FrameShapes, Ring, describe_frames
 
 
 @dataclass
+class Whole:
+    """What the trunk made of whole volumes that are coarser than the patch.
+
+    Attributes:
+        pyramid: encoder features ``(M, C_i, ...)``, finest first.
+        frames: ``(M,)`` which of the N frames each one is.
+        spacing_mm: ``(B, 3)`` voxel size of what is seen of each case: see `medmtl.types.Overview`.
+        opened: as of `Features`.
+    """
+
+    pyramid: Sequence[Tensor]
+    frames: Tensor
+    spacing_mm: Tensor
+    opened: Sequence[tuple[Tensor, ...]] = ()
+
+
+@dataclass
 class Features:
     """Everything the shared trunk offers to the heads of one forward pass.
 
     Attributes:
-        pyramid: encoder features ``(N, C_i, ...)``, finest first; the last is the bottleneck.
+        pyramid: encoder features ``(N, C_i, ...)``, finest first; the last is the bottleneck. Empty where
+            no task looks at patches.
         decode: turns the pyramid into decoded features; called at most once, when a head reads `decoded`.
         case_of_frame: ``(N,)`` case of each frame.
         spacing_mm: ``(B, 3)``.
@@ -26,6 +44,8 @@ class Features:
         masks: by task, soft masks ``(N, K, X, Y, Z)`` of the heads that ran before.
         described: shapes of masks by what was asked, so that several heads share one description.
         opened: what `Backbone.encode_opened` gave besides the pyramid, where gradients are to be compared.
+        whole: the second view, where a task wants it and a volume does not fit the patch.
+        views: what each group of tasks sees of this, where groups have branches of their own.
     """
 
     pyramid: Sequence[Tensor]
@@ -37,6 +57,8 @@ class Features:
     masks: dict[str, Tensor] = field(default_factory=dict)
     described: dict[tuple[tuple[str, ...], Ring | None], FrameShapes] = field(default_factory=dict)
     opened: Sequence[tuple[Tensor, ...]] = ()
+    whole: Whole | None = None
+    views: dict[int, Features] = field(default_factory=dict)
 
     @cached_property
     def decoded(self) -> list[Tensor]:

@@ -43,8 +43,13 @@ class Level(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features ``(N, out, ...)`` of ``(N, in, X, Y, Z)``."""
+        return self.opened(x)[0]
+
+    def opened(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The features, and what the last convolution reads and gives."""
         inner, *others = self.start(x)
-        return self.finish(self.last(inner), *others)
+        y = self.last(inner)
+        return self.finish(y, *others), inner, y
 
     @staticmethod
     def before_activation(features: Tensor, gradient: Tensor) -> Tensor:

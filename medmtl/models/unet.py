@@ -30,6 +30,8 @@ class UNet(Backbone):
         residual: residual instead of plain encoder blocks.
         decoders: one full decoder ``shared`` by all dense tasks, or a ``separate`` one of half the width for
             each, which costs a third of a full one.
+        checkpointing: compute blocks again in the backward pass instead of keeping what is inside them: less
+            memory, about a third more time, the same numbers.
 
     Raises:
         ConfigError: the three lists have different lengths.
@@ -43,8 +45,10 @@ class UNet(Backbone):
         strides: Sequence[Triple],
         residual: bool = True,
         decoders: Literal["shared", "separate"] = "shared",
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         if not len(widths) == len(kernels) == len(strides) >= 2:
             raise ConfigError(
                 f"backbone: widths ({len(widths)}), kernels ({len(kernels)}) and strides ({len(strides)}) "
@@ -73,7 +77,9 @@ class UNet(Backbone):
 
     def build_decoder(self) -> UNetDecoder:
         """A new decoder."""
-        return UNetDecoder(self.pyramid_channels, self.decoded_channels, self._kernels, self._strides)
+        return UNetDecoder(
+            self.pyramid_channels, self.decoded_channels, self._kernels, self._strides, self.checkpointing
+        )
 
     def level(self, index: int) -> Level:
         """One level of the encoder, 0 the finest."""
@@ -83,24 +89,34 @@ class UNet(Backbone):
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """``(N, C, X, Y, Z)`` -> one feature map per level, finest first."""
-        pyramid: list[Tensor] = []
-        for block in self.encoder:
-            image = block(image)
-            pyramid.append(image)
-        return pyramid
+        return self.encode_levels(image, 0, len(self.encoder), opened=False)[0]
 
     def encode_opened(self, image: Tensor) -> tuple[list[Tensor], list[tuple[Tensor, ...]]]:
         """The pyramid, and each level's last convolution opened: its input and its output."""
+        return self.encode_levels(image, 0, len(self.encoder), opened=True)
+
+    def encode_levels(
+        self, x: Tensor, start: int, stop: int, *, opened: bool
+    ) -> tuple[list[Tensor], list[tuple[Tensor, ...]]]:
+        """See `Backbone.encode_levels`."""
         pyramid: list[Tensor] = []
-        opened: list[tuple[Tensor, ...]] = []
-        for index in range(len(self.encoder)):
-            level = self.level(index)
-            inner, *others = level.start(image)
-            y = level.last(inner)
-            image = level.finish(y, *others)
-            pyramid.append(image)
-            opened.append((inner.detach(), y.detach()))
-        return pyramid, opened
+        parts: list[tuple[Tensor, ...]] = []
+        for index in range(start, stop):
+            if opened:
+                x, inner, y = self.run(self.level(index).opened, x)
+                parts.append((inner.detach(), y.detach()))
+            else:
+                x = self.run(self.level(index), x)
+            pyramid.append(x)
+        return pyramid, parts
+
+    def level_parameters(self, level: int) -> list[nn.Parameter]:
+        """Parameters of one level of the encoder."""
+        return list(self.encoder[level].parameters())
+
+    def drop_level(self, level: int) -> None:
+        """Leave a level to another network."""
+        self.encoder[level] = nn.Identity()
 
     def last_convolution(self, level: int) -> nn.Conv3d:
         """The last convolution of a level."""
@@ -118,4 +134,4 @@ class UNet(Backbone):
     def decode(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
         """Pyramid -> decoded feature maps, finest first."""
         assert not self.separate_decoders, "every dense task has a decoder of its own"
-        return run_decoder(self.upsample, self.decoder, pyramid)
+        return run_decoder(self.upsample, self.decoder, pyramid, self.run)

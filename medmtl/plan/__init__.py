@@ -1,7 +1,7 @@
 """From the data's fingerprint and the memory there is to spacing, patch, network and batch size."""
 
 from medmtl.plan.budget import Budget, budget_of
-from medmtl.plan.file import PlanFile, plan_text, read_plan, same_channels
+from medmtl.plan.file import PlanFile, plan_text, plan_text_of_network, read_plan, same_channels
 from medmtl.plan.fingerprint import Fingerprint, Labels, fingerprint
 from medmtl.plan.intensities import needs_voxels, wanted_normalization
 from medmtl.plan.plan import Plan, make_plan
@@ -27,6 +27,7 @@ __all__ = [
     "network_topology",
     "plan_dataset",
     "plan_text",
+    "plan_text_of_network",
     "planned_cases",
     "read_plan",
     "same_channels",

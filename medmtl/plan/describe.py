@@ -45,11 +45,16 @@ def views(found: Fingerprint, plan: Plan) -> list[str]:
         lines.append(f"Local tasks (a value per voxel): {', '.join(local)}")
     if whole:
         lines.append(f"Global tasks (a value per case): {', '.join(whole)}")
-    same = (
-        "so both see the same tensor and the encoder runs once"
-        if fitting == len(shapes)
-        else ("the others are read patch by patch where a value per voxel is wanted")
-    )
+    overview = plan.preparation.overview
+    if fitting == len(shapes):
+        same = "so both see the same tensor and the encoder runs once"
+    elif overview is None:
+        same = "the others are read patch by patch where a value per voxel is wanted"
+    else:
+        same = (
+            "of the others, local tasks see patches and global tasks the whole in "
+            f"{' x '.join(str(n) for n in overview)} voxels"
+        )
     lines.append(f"{fitting} of {len(shapes)} cases fit the patch whole: {same}.")
     if found.voxels is not None and found.voxels.extent_mm is not None:
         spacing = [t or own for t, own in zip(plan.preparation.spacing_mm, found.spacing_mm, strict=True)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from medmtl._version import __version__
 from medmtl.data.normalize import parse_normalization
@@ -21,6 +21,7 @@ from medmtl.types import ConfigError
 FORMAT = 1
 WIDTH = 110
 GIVEN = "As asked for."
+NO_OVERVIEW = "Nothing looks at whole volumes apart from patches."
 
 
 class PlanFile(BaseModel):
@@ -32,6 +33,7 @@ class PlanFile(BaseModel):
     channels: tuple[str, ...] = Field(min_length=1)
     spacing_mm: tuple[float | None, float | None, float | None]
     patch: tuple[int, int, int]
+    overview: Literal["none"] | tuple[PositiveInt, PositiveInt, PositiveInt] = "none"
     normalization: Any
     backbone: dict[str, Any]
     batch_size: int = Field(ge=1)
@@ -52,10 +54,28 @@ def plan_text(plan: Plan, found: Fingerprint, dataset: str) -> str:
         "",
         *describe(found, plan),
     ]
-    values = {"medmtl_plan": FORMAT, "channels": list(found.channels), **plan.as_dict()}
+    return _text(facts, found.channels, plan)
+
+
+def plan_text_of_network(plan: Plan, channels: Sequence[str], source: str) -> str:
+    """The plan of a network that was trained elsewhere, so that further tasks can be trained on it.
+
+    Args:
+        plan: how its images are prepared, and its backbone.
+        channels: of its images.
+        source: where it comes from.
+    """
+    call = "medmtl train CONFIG plan=MODEL/plan.yaml training.start_from=MODEL dataset=DATASET -o RUN"
+    facts = [f"The plan of {source}, medmtl {__version__}", f"Further tasks are trained on it by: {call}"]
+    return _text(facts, channels, plan)
+
+
+def _text(facts: Sequence[str], channels: Sequence[str], plan: Plan) -> str:
+    values = {"medmtl_plan": FORMAT, "channels": list(channels), **plan.as_dict()}
     lines = [_comment(fact) for fact in facts]
     for key, value in values.items():
-        why = plan.reasons.get(key, [] if key in ("medmtl_plan", "channels") else [GIVEN])
+        known = NO_OVERVIEW if key == "overview" and value == "none" else GIVEN
+        why = plan.reasons.get(key, [] if key in ("medmtl_plan", "channels") else [known])
         lines += ["", *(_comment(sentence) for sentence in why)] if why or key == "medmtl_plan" else []
         lines.append(_entry(key, value))
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ augmentation on the device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import yaml
 
-from medmtl.models import BACKBONES
+from medmtl.models import BACKBONES, Branches
 
 GIB = 2**30
 FIXED = 1 * GIB
@@ -97,6 +97,7 @@ def divisor_of(backbone: str, channels: int) -> tuple[int, int, int]:
         channels: of the image.
     """
     options = dict(yaml.safe_load(backbone))
+    options.pop("sharing", None)  # every branch has the same strides
     cls: Any = BACKBONES.get(str(options.pop("type")))
     with torch.device("meta"):
         x, y, z = cls(in_channels=channels, **options).divisor
@@ -109,6 +110,8 @@ def _count(
 ) -> tuple[int, int, int] | None:
     """Bytes kept for the backward pass of one volume, bytes of its largest part, and weights."""
     options = dict(yaml.safe_load(backbone))
+    sharing = options.pop("sharing", None) or {}
+    groups = sharing.get("groups") or [[]]
     cls: Any = BACKBONES.get(str(options.pop("type", "unet")))
     dtype = torch.bfloat16 if value_bytes == 2 else torch.float32
     kept: dict[int, torch.UntypedStorage] = {}
@@ -120,19 +123,63 @@ def _count(
 
     try:
         with torch.device("meta"):
-            network = cls(in_channels=channels, **options).to(dtype)
+            network = Branches(
+                lambda: cls(in_channels=channels, **options),
+                groups,
+                shared_levels=int(sharing.get("shared_levels", 0)),
+            ).to(dtype)
             image = torch.empty((1, channels, *patch), dtype=dtype)
-            ways_up = [network.decode]
+            ways_up: list[Any] = [network.branch(index).decode for index in range(len(groups))]
             if network.separate_decoders:
                 ways_up = [network.build_decoder().to(dtype) for _ in range(max(1, decoders))]
+        forgotten = _Forgotten(kept, keep)
+        for module in [*network.branches, *ways_up]:
+            if getattr(module, "checkpointing", False):
+                module.run = forgotten.run
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             pyramid = network.encode(image)
-            for decode in ways_up:
-                decode(pyramid)
+            for number, decode in enumerate(ways_up):
+                decode(network.of_branch(number % len(groups), pyramid))
     except (RuntimeError, NotImplementedError):  # it needs values, which a tensor on the meta device has not
         return None
     modules = [network, *(way for way in ways_up if isinstance(way, torch.nn.Module))]
     parameters = [p for module in modules for p in module.parameters()]
     own = {p.untyped_storage()._cdata for p in parameters}
+    left_out = own | forgotten.addresses
     sizes = [storage.nbytes() for address, storage in kept.items() if address not in own]
-    return sum(sizes), max(sizes, default=0), sum(p.numel() for p in parameters)
+    stays = sum(storage.nbytes() for address, storage in kept.items() if address not in left_out)
+    return stays + forgotten.largest, max(sizes, default=0), sum(p.numel() for p in parameters)
+
+
+class _Forgotten:
+    """What blocks keep inside that are computed again: of all of them, only the largest exists at a time.
+
+    Args:
+        kept: what autograd keeps, by address; grows.
+        keep: notes a tensor there.
+    """
+
+    def __init__(
+        self, kept: Mapping[int, torch.UntypedStorage], keep: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        self._kept, self._keep = kept, keep
+        self._inside: set[int] = set()
+        self._between: set[int] = set()
+        self.largest = 0
+
+    @property
+    def addresses(self) -> set[int]:
+        """What is forgotten: what lies inside blocks and is not read by another."""
+        return self._inside - self._between
+
+    def run(self, block: Callable[..., Any], *inputs: torch.Tensor) -> Any:
+        """Run a block and note what it keeps."""
+        for tensor in inputs:
+            self._keep(tensor)
+            self._between.add(tensor.untyped_storage()._cdata)
+        before = set(self._kept)
+        found = block(*inputs)
+        new = self._kept.keys() - before
+        self._inside |= new
+        self.largest = max(self.largest, sum(self._kept[address].nbytes() for address in new))
+        return found

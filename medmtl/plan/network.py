@@ -78,6 +78,12 @@ class NetworkPlan:
             decoders=self.load.decoders,
         )
 
+    def divisor(self, backbone: Mapping[str, Any]) -> Sequence[int]:
+        """What each side of an input must be a multiple of."""
+        if "strides" in backbone:
+            return total_stride(backbone["strides"])
+        return divisor_of(yaml.safe_dump(dict(backbone)), len(self.found.channels))
+
     def batch_size(self, patch: Sequence[int], need: Need | None, reasons: dict[str, list[str]]) -> int:
         """Cases per step; adds why to the reasons, where it was left open."""
         if self.wishes.batch_size is not None:
@@ -86,14 +92,18 @@ class NetworkPlan:
             reasons["batch_size"] = ["The usual: what this backbone takes in memory cannot be counted."]
             return max(USUAL_BATCH, self.load.ranks)
         frames = self.load.frames_per_case
-        fitting = math.floor(need.volumes_in(self.budget.planned) / frames) * self.load.ranks
+        per_case = self.load.volumes_per_case
+        fitting = math.floor(need.volumes_in(self.budget.planned) / per_case) * self.load.ranks
         volumes = sum(min(f, max(1.0, frames)) for f in self.found.frames)
         median = float(np.prod(np.median(self.found.resampled(self.spacing), axis=0)))
         share = round(SHARE_OF_DATA * volumes * median / (prod(patch) * frames))
         batch = max(SMALLEST_BATCH, self.load.ranks, min(fitting, share))
         limit = "no step is to see more than 5 % of the data" if share < fitting else "no more would fit"
         taken, planned = readable(need.of(self.load.volumes(batch))), readable(self.budget.planned)
-        words = f"Cases, each with {frames:.3g} frames per step. They take about {taken} of the {planned}"
+        views = ", in two views" if self.load.overview else ""
+        words = (
+            f"Cases, each with {frames:.3g} frames per step{views}. They take about {taken} of the {planned}"
+        )
         reasons["batch_size"] = [f"{words} planned for ({self.budget.device}); {limit}."]
         return batch
 

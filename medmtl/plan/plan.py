@@ -5,7 +5,7 @@ What a config or a person's plan leaves open, the data and the memory decide; ea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medmtl.data.normalize import plain_normalization
@@ -15,6 +15,7 @@ from medmtl.plan.fingerprint import Fingerprint
 from medmtl.plan.intensities import complete_normalization, wanted_normalization
 from medmtl.plan.memory import Need
 from medmtl.plan.network import NetworkPlan
+from medmtl.plan.overview import check_overview, plan_overview, with_share
 from medmtl.plan.spacing import target_spacing
 from medmtl.plan.wishes import Load, Wishes
 
@@ -42,6 +43,7 @@ class Plan:
         return {
             "spacing_mm": list(self.preparation.spacing_mm),
             "patch": list(self.preparation.patch),
+            "overview": "none" if self.preparation.overview is None else list(self.preparation.overview),
             "normalization": plain_normalization(self.preparation.normalizations),
             "backbone": self.backbone,
             "batch_size": self.batch_size,
@@ -75,7 +77,14 @@ def make_plan(found: Fingerprint, wishes: Wishes, budget: Budget, load: Load | N
         reasons["normalization"] = words
     shaping = NetworkPlan(found, wishes, budget, carried, spacing)
     patch, backbone = shaping.patch_and_backbone(reasons)
+    overview = plan_overview(found, wishes, patch, spacing, reasons)
+    if overview is not None:  # the second view takes memory too, so the patch may have to be smaller
+        shaping = replace(shaping, load=with_share(carried, overview, patch))
+        patch, backbone = shaping.patch_and_backbone(reasons)
+        overview = plan_overview(found, wishes, patch, spacing, reasons)
+    check_overview(overview, shaping.divisor(backbone))
     need = shaping.need(backbone, patch)
     batch = shaping.batch_size(patch, need, reasons)
     px, py, pz = patch
-    return Plan(Preparation(spacing, (px, py, pz), normalization), backbone, batch, reasons, need)
+    preparation = Preparation(spacing, (px, py, pz), normalization, overview)
+    return Plan(preparation, backbone, batch, reasons, need)

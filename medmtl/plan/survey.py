@@ -13,6 +13,7 @@ from medmtl.plan.budget import Budget
 from medmtl.plan.fingerprint import Fingerprint, fingerprint
 from medmtl.plan.intensities import needs_voxels, wanted_normalization
 from medmtl.plan.outliers import misfits, spacing_outliers
+from medmtl.plan.overview import with_overview
 from medmtl.plan.plan import Plan, make_plan
 from medmtl.plan.voxels import measure_voxels
 from medmtl.plan.wishes import Load, Wishes
@@ -63,7 +64,7 @@ def plan_dataset(
     if read_voxels or needs_voxels(wanted_normalization(found, wishes.normalization)):
         found = replace(found, voxels=measure_voxels(dataset, cases, progress))
     plan = make_plan(found, wishes, budget, load)
-    check_memory(plan, budget, load)
+    check_memory(plan, budget, with_overview(load, plan.preparation))
     preparation = plan.preparation
     for sentence in [
         *spacing_outliers(found), *misfits(preparation.patch, preparation.spacing_mm, found)
@@ -89,7 +90,7 @@ def check_memory(plan: Plan, budget: Budget, load: Load) -> None:
         f"{plan.batch_size} cases of {load.frames_per_case:.3g} frames in patches of {_times(patch)} voxels"
     )
     if certain > budget.total:
-        fitting = math.floor(need.volumes_in(budget.total) / load.frames_per_case) * load.ranks
+        fitting = math.floor(need.volumes_in(budget.total) / load.volumes_per_case) * load.ranks
         if 1 <= fitting < plan.batch_size:
             advice = f"use a training.batch_size of {fitting}"
         else:
@@ -112,7 +113,7 @@ def check_memory(plan: Plan, budget: Budget, load: Load) -> None:
 
 def _smaller(patch: Sequence[int], volumes_in: Callable[[int], int], budget: Budget, load: Load) -> list[int]:
     """A patch of the same proportions that fits one case per step."""
-    share = max(volumes_in(budget.total), 0.05) / max(1.0, load.frames_per_case)
+    share = max(volumes_in(budget.total), 0.05) / max(1.0, load.volumes_per_case)
     side = min(1.0, share) ** (1 / 3)
     return [n if n < 32 else max(16, int(n * side) // 16 * 16) for n in patch]
 

@@ -23,6 +23,8 @@ class Wishes:
             missing.
         batch_size: cases per step.
         slices: what becomes of thick slices where ``spacing_mm`` is open.
+        overview: voxels of the coarser whole volume, ``none``, or ``auto`` to decide by the data.
+        views: the views that the case tasks ask for: ``auto``, ``local``, ``global``.
     """
 
     spacing_mm: Sequence[float | None] | None = None
@@ -31,6 +33,8 @@ class Wishes:
     backbone: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int | None = None
     slices: Slices = "keep"
+    overview: Sequence[int] | str = "auto"
+    views: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,20 @@ class Load:
         dense_channels: classes and maps per voxel that the dense heads say, together.
         decoders: dense tasks, where each has a decoder of its own.
         ranks: machines or GPUs that share a step.
+        overview: what the whole view of a frame takes, as a share of what its patch takes.
     """
 
     frames_per_case: float = 1.0
     dense_channels: int = 0
     decoders: int = 1
     ranks: int = 1
+    overview: float = 0.0
+
+    @property
+    def volumes_per_case(self) -> float:
+        """Volumes of the patch's size that a case amounts to in a step."""
+        return self.frames_per_case * (1 + self.overview)
 
     def volumes(self, batch_size: int) -> float:
         """Frames that one of the ranks sees in a step."""
-        return math.ceil(batch_size / self.ranks) * self.frames_per_case
+        return math.ceil(batch_size / self.ranks) * self.volumes_per_case

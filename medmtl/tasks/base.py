@@ -36,12 +36,14 @@ class HeadContext:
         tasks: all tasks of the model by name.
         cycle: mask column and structure that find ED and ES, if the dataset has frames.
         n_covariates: number of scalar inputs of the model.
+        overview: whether case tasks may look at whole volumes that are larger than the patch.
     """
 
     backbone: Backbone
     tasks: Mapping[str, Task]
     cycle: Cycle | None
     n_covariates: int
+    overview: bool = False
 
 
 @dataclass
@@ -51,10 +53,13 @@ class CaseResult:
     Attributes:
         dense: by task, labels ``(T, X, Y, Z)`` uint8 or values ``(T, X, Y, Z)`` float32.
         values: by task, named outputs such as ``class``, ``probability.DCM`` or ``LV_EF [%]``.
+        spread: by task, how far the members of an ensemble are apart: 1 - Dice of each structure, standard
+            deviation of each value; empty for a single network.
     """
 
     dense: dict[str, np.ndarray] = field(default_factory=dict)
     values: dict[str, CaseValues] = field(default_factory=dict)
+    spread: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Task(ABC):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, create_model
 from torch import Tensor, nn
 
 from medmtl.data.dataset import Column, Cycle
@@ -15,6 +15,7 @@ from medmtl.models import BACKBONES, Backbone, MultiTaskNetwork
 from medmtl.registry import nearest
 from medmtl.strict import options_model, parse_options
 from medmtl.tasks.base import TASKS, HeadContext, Task, TaskOptions
+from medmtl.tasks.sharing import SharingSettings, build_trunk, parse_sharing
 from medmtl.types import Batch, ConfigError
 
 TASK_NAME = re.compile("[A-Za-z][A-Za-z0-9_-]*")
@@ -67,7 +68,12 @@ def parse_backbone(section: Mapping[str, Any]) -> type[Backbone]:
 
 def backbone_options(cls: type[Backbone]) -> type[BaseModel]:
     """What a config may say of a backbone."""
-    return options_model(cls, leave_out=("in_channels",), complete=False)
+    own = options_model(cls, leave_out=("in_channels",), complete=False)
+    sharing = (
+        SharingSettings,
+        Field(default=SharingSettings(), description="which tasks share which layers"),
+    )
+    return create_model(own.__name__, __base__=own, sharing=sharing)
 
 
 def build_network(
@@ -78,22 +84,25 @@ def build_network(
     n_covariates: int = 0,
     cycle: Cycle | None = None,
     seed: int = 0,
+    overview: bool = False,
 ) -> MultiTaskNetwork:
     """The network for a set of tasks, initialized from ``seed``.
 
     Args:
-        backbone: ``type`` and the arguments of a registered backbone.
+        backbone: ``type`` and the arguments of a registered backbone, and ``sharing``.
         tasks: by name.
         in_channels: image channels.
         n_covariates: scalar inputs.
         cycle: what finds ED and ES among frames.
         seed: of the initial weights; the caller's random state is left alone.
+        overview: whether there are whole volumes for tasks with a global view.
 
     Raises:
         ConfigError: unknown backbone or arguments, or tasks that read each other in a circle or nothing.
     """
     cls: Any = parse_backbone(backbone)
-    options = {key: value for key, value in backbone.items() if key != "type"}
+    options = {key: value for key, value in backbone.items() if key not in ("type", "sharing")}
+    sharing = parse_sharing(backbone.get("sharing"), tuple(tasks))
     for task in tasks.values():
         for other in task.reads:
             if other not in tasks:
@@ -103,10 +112,10 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            trunk = cls(in_channels=in_channels, **options)
+            trunk = build_trunk(lambda: cls(in_channels=in_channels, **options), sharing)
         except TypeError as error:
             raise ConfigError(f"backbone: {error}") from error
-        context = HeadContext(trunk, tasks, cycle, n_covariates)
+        context = HeadContext(trunk, tasks, cycle, n_covariates, overview)
         return MultiTaskNetwork(trunk, {name: task.build_head(context) for name, task in tasks.items()})
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from medmtl.models import CaseHead, CaseInputs, ring_of
-from medmtl.models.case_head import Pooling, Temporal
+from medmtl.models.case_head import Pooling, Temporal, View
 from medmtl.registry import nearest
 from medmtl.tasks.base import HeadContext, Task, TaskOptions
 from medmtl.types import ConfigError
@@ -14,6 +16,11 @@ from medmtl.types import ConfigError
 class CaseTaskOptions(TaskOptions):
     """What the head of a case-level task reads."""
 
+    view: Literal["auto", "local", "global"] = Field(
+        default="auto",
+        description="where the features come from: local, the patch; global, the whole volume, coarser; "
+        "auto: global where the plan has an overview",
+    )
     features: bool = Field(default=True, description="read pooled features of the encoder's coarsest level")
     masks: tuple[str, ...] | None = Field(
         default=None,
@@ -28,6 +35,21 @@ class CaseTaskOptions(TaskOptions):
     temporal: Temporal = Field(default="extremes", description="of the features over frames")
     hidden: int = Field(default=64, ge=1, description="width of the head's hidden layer")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="before the head's last layer")
+
+
+def chosen_view(task: Task, *, overview: bool) -> View:
+    """What a case task's features are of; a task that reads no features has no view of its own.
+
+    Raises:
+        ConfigError: it asks for whole volumes and the plan has none.
+    """
+    options: CaseTaskOptions = task.options
+    if options.view == "global" and not overview:
+        raise ConfigError(
+            f"task {task.name!r}: view: global needs preparation.overview; leave that on auto, or name its "
+            "voxels"
+        )
+    return "global" if overview and options.view != "local" and options.features else "local"
 
 
 def build_case_head(task: Task, out_features: int, context: HeadContext) -> CaseHead:
@@ -58,12 +80,19 @@ def build_case_head(task: Task, out_features: int, context: HeadContext) -> Case
         raise ConfigError(
             f"task {task.name!r}: pooling: mask needs at least one task with masks; use attention or mean"
         )
+    view = chosen_view(task, overview=context.overview)
+    if view == "global" and options.pooling == "mask":
+        raise ConfigError(
+            f"task {task.name!r}: pooling: mask weighs features by masks, which are made in patches, but its "
+            "view is global; use attention or mean, or view: local"
+        )
     inputs = CaseInputs(
         bottleneck_channels=context.backbone.pyramid_channels[-1] if options.features else 0,
         structures=structures,
         covariates=covariates,
         ring=ring_of(together, options.wall, options.cavity),
         cycle=cycle,
+        view=view,
     )
     return CaseHead(
         inputs,

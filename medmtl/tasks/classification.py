@@ -60,6 +60,7 @@ class Classification(Task):
         self._expect("category")
         self.classes = tuple(self.columns[self.target].classes)
         self._class_weights: torch.Tensor | None = None
+        self.temperature = 1.0
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -97,8 +98,20 @@ class Classification(Task):
         )
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Probability of each class ``(B, K)``."""
-        return ordinal_probabilities(output) if self.options.loss == "ordinal" else output.float().softmax(1)
+        """Probability of each class ``(B, K)``: softmax(log p / T) with the temperature T of calibration."""
+        ordinal = self.options.loss == "ordinal"
+        found = ordinal_probabilities(output) if ordinal else output.float().softmax(1)
+        if self.temperature == 1.0:
+            return found
+        return (found.clamp_min(1e-12).log() / self.temperature).softmax(1)
+
+    def state(self) -> dict[str, Any]:
+        """Temperature, where it was calibrated."""
+        return {} if self.temperature == 1.0 else {"temperature": self.temperature}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Temperature."""
+        self.temperature = float(state.get("temperature", 1.0))
 
     def decode_case(self, output: Tensor) -> list[CaseValues]:
         """Most probable class, and the probability of each."""

@@ -31,7 +31,8 @@ class GradientWeighting(Weighting):
             on the ``features`` themselves, allowed only while all tasks label the same samples; or on all
             ``shared_parameters``, exact, which costs a backward pass through the encoder for each task.
         sketch: on ``last_layers``, compare each filter's gradient by so many random projections of it, which
-            is cheaper and nearly as good from 8 on; 0 compares the gradients themselves.
+            is cheaper and nearly as good from 8 on; 0 compares the gradients themselves. None takes 8 where
+            the backbone opens its last convolutions, and 0 elsewhere.
 
     Attributes:
         weighs_heads: heads and decoders are weighted like the encoder.
@@ -43,11 +44,11 @@ class GradientWeighting(Weighting):
 
     weighs_heads = False
 
-    def __init__(self, tasks: Sequence[str], *, on: On = "last_layers", sketch: int = 0) -> None:
+    def __init__(self, tasks: Sequence[str], *, on: On = "last_layers", sketch: int | None = None) -> None:
         super().__init__(tasks)
         if on not in get_args(On):
             raise ConfigError(f"unknown on {on!r}{nearest(str(on), list(get_args(On)))}")
-        if sketch < 0 or (sketch and on != "last_layers"):
+        if sketch is not None and (sketch < 0 or (sketch and on != "last_layers")):
             raise ConfigError(f"sketch is a number of projections on last_layers; found {sketch!r} on {on}")
         self.on, self.sketch = on, sketch
         self._gradients: Gradients | None = None

@@ -48,7 +48,7 @@ class TorchJDWeighting(GramianWeighting):
 
     name: str
 
-    def __init__(self, tasks: Sequence[str], *, on: On = "last_layers", sketch: int = 0) -> None:
+    def __init__(self, tasks: Sequence[str], *, on: On = "last_layers", sketch: int | None = None) -> None:
         torchjd_aggregation(self.name)
         super().__init__(tasks, on=on, sketch=sketch)
 

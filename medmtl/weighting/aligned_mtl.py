@@ -33,7 +33,8 @@ class AlignedGradients(TorchJDWeighting):
         tasks: names of the K tasks.
         scale: that length: the ``min``, as in the paper, the ``median`` or the ``rmse`` of the components'.
         on: where gradients are compared: ``last_layers``, ``features`` or ``shared_parameters``.
-        sketch: random projections per filter that stand for its gradient; 0 takes the gradient itself.
+        sketch: random projections per filter that stand for its gradient; 0 takes the gradient itself, and
+            by default it is 8 where that is possible.
 
     Raises:
         ConfigError: TorchJD is not installed, or an unknown ``scale`` or ``on``.
@@ -47,7 +48,7 @@ class AlignedGradients(TorchJDWeighting):
         *,
         scale: Literal["min", "median", "rmse"] = "min",
         on: On = "last_layers",
-        sketch: int = 0,
+        sketch: int | None = None,
     ) -> None:
         super().__init__(tasks, on=on, sketch=sketch)
         if scale not in SCALES:

@@ -38,14 +38,15 @@ class ConflictAverseGradient(GramianWeighting):
         tasks: names of the K tasks.
         c: how far from the mean gradient, relative to its norm; at least 0 and less than 1.
         on: where gradients are compared: ``last_layers``, ``features`` or ``shared_parameters``.
-        sketch: random projections per filter that stand for its gradient; 0 takes the gradient itself.
+        sketch: random projections per filter that stand for its gradient; 0 takes the gradient itself, and
+            by default it is 8 where that is possible.
 
     Raises:
         ConfigError: c out of range, or an unknown ``on``.
     """
 
     def __init__(
-        self, tasks: Sequence[str], *, c: float = 0.4, on: On = "last_layers", sketch: int = 0
+        self, tasks: Sequence[str], *, c: float = 0.4, on: On = "last_layers", sketch: int | None = None
     ) -> None:
         super().__init__(tasks, on=on, sketch=sketch)
         self.c = number("c", c)

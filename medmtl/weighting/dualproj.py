@@ -25,7 +25,8 @@ class DualConeProjection(TorchJDWeighting):
     Args:
         tasks: names of the K tasks.
         on: where gradients are compared: ``last_layers``, ``features`` or ``shared_parameters``.
-        sketch: random projections per filter that stand for its gradient; 0 takes the gradient itself.
+        sketch: random projections per filter that stand for its gradient; 0 takes the gradient itself, and
+            by default it is 8 where that is possible.
 
     Raises:
         ConfigError: TorchJD is not installed, or an unknown ``on``.

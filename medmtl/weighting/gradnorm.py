@@ -58,7 +58,8 @@ class GradNorm(GradientWeighting):
         learning_rate: of the weights.
         criteria: ``{task: "l1" | "l2" | "cross-entropy"}``; tasks not named are not transformed.
         on: where norms are taken: ``last_layers``, ``features`` or ``shared_parameters``.
-        sketch: random projections per filter that stand for its gradient; 0 takes the gradient itself.
+        sketch: random projections per filter that stand for its gradient; 0 takes the gradient itself, and
+            by default it is 8 where that is possible.
 
     Raises:
         ConfigError: a value out of its range, an unknown task or criterion, or an unknown ``on``.
@@ -81,7 +82,7 @@ class GradNorm(GradientWeighting):
         learning_rate: float = 0.025,
         criteria: Mapping[str, str] | None = None,
         on: On = "last_layers",
-        sketch: int = 0,
+        sketch: int | None = None,
     ) -> None:
         super().__init__(tasks, on=on, sketch=sketch)
         self.alpha = number("alpha", alpha)

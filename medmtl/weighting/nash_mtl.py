@@ -40,14 +40,20 @@ class NashBargaining(GramianWeighting):
         max_norm: largest norm of the step on what is compared; None leaves it at the root of the number of
             tasks.
         on: where gradients are compared: ``last_layers``, ``features`` or ``shared_parameters``.
-        sketch: random projections per filter that stand for its gradient; 0 takes the gradient itself.
+        sketch: random projections per filter that stand for its gradient; 0 takes the gradient itself, and
+            by default it is 8 where that is possible.
 
     Raises:
         ConfigError: a norm that is not above 0, or an unknown ``on``.
     """
 
     def __init__(
-        self, tasks: Sequence[str], *, max_norm: float | None = 1.0, on: On = "last_layers", sketch: int = 0
+        self,
+        tasks: Sequence[str],
+        *,
+        max_norm: float | None = 1.0,
+        on: On = "last_layers",
+        sketch: int | None = None,
     ) -> None:
         super().__init__(tasks, on=on, sketch=sketch)
         self.max_norm = None if max_norm is None else positive("max_norm", max_norm)

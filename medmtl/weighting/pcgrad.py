@@ -34,7 +34,8 @@ class ProjectingConflictingGradients(TorchJDWeighting):
         tasks: names of the K tasks.
         seed: of the order in which gradients are projected.
         on: where gradients are compared: ``last_layers``, ``features`` or ``shared_parameters``.
-        sketch: random projections per filter that stand for its gradient; 0 takes the gradient itself.
+        sketch: random projections per filter that stand for its gradient; 0 takes the gradient itself, and
+            by default it is 8 where that is possible.
 
     Raises:
         ConfigError: TorchJD is not installed, or an unknown ``seed`` or ``on``.
@@ -44,7 +45,7 @@ class ProjectingConflictingGradients(TorchJDWeighting):
     steps: Tensor
 
     def __init__(
-        self, tasks: Sequence[str], *, seed: int = 0, on: On = "last_layers", sketch: int = 0
+        self, tasks: Sequence[str], *, seed: int = 0, on: On = "last_layers", sketch: int | None = None
     ) -> None:
         super().__init__(tasks, on=on, sketch=sketch)
         if seed < 0:

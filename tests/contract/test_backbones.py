@@ -11,7 +11,9 @@ from torch import nn
 
 from medmtl.engine.cut import Cut
 from medmtl.models import BACKBONES, Backbone, DenseHead, Features, MultiTaskNetwork
+from medmtl.plan.memory import training_need
 from medmtl.registry import Registry
+from medmtl.tasks import parse_backbone
 from medmtl.types import ConfigError
 
 NAMES = list(BACKBONES)
@@ -170,6 +172,83 @@ def test_tasks_can_be_compared_at_its_pyramid_and_get_the_joint_gradient(
         assert (parameter.grad is None) == (joint[n] is None), n
         if parameter.grad is not None:
             assert torch.allclose(parameter.grad, joint[n], rtol=1e-3, atol=1e-4 * largest), n
+
+
+def gradients_of(name: str, chosen: dict[str, Any], *, again: bool) -> tuple[dict[str, Any], int]:
+    """Gradients of two tasks that share the trunk, and bytes that the graph holds between the passes."""
+    trunk = make(name, {**chosen, "checkpointing": again}).train()
+    heads = {"fine": DenseHead(trunk.decoded_channels, 1), "coarse": Pooled(trunk.pyramid_channels[-1:], 1)}
+    for head in heads.values():
+        for parameter in head.parameters():
+            nn.init.constant_(parameter, 0.1)
+    network = MultiTaskNetwork(trunk, heads)
+    inputs = (image(2, shape=shape_for(name)), torch.arange(2), torch.ones(2, 3), torch.zeros(2, 0))
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = network(*inputs)
+        total = torch.stack([(output[0] ** 2).mean() for output in outputs.values()]).sum()
+    size = sum(storage.nbytes() for storage in kept.values())
+    total.backward()
+    return {n: p.grad for n, p in network.named_parameters()}, size
+
+
+@pytest.mark.parametrize(("name", "chosen"), CASES)
+def test_computed_again_instead_of_kept_gradients_are_the_same_to_the_last_bit(
+    name: str, chosen: dict[str, Any]
+) -> None:
+    (kept, large), (again, small) = (gradients_of(name, chosen, again=flag) for flag in (False, True))
+    assert small < 0.8 * large
+    for parameter, gradient in kept.items():
+        assert (again[parameter] is None) == (gradient is None), parameter
+        assert gradient is None or torch.equal(again[parameter], gradient), parameter
+
+
+@pytest.mark.parametrize(("name", "chosen"), CASES)
+@pytest.mark.parametrize("on", ["last_layers", "shared_parameters"])
+def test_tasks_are_compared_alike_whether_blocks_are_kept_or_computed_again(
+    name: str, chosen: dict[str, Any], on: str
+) -> None:
+    found = []
+    for again in (False, True):
+        trunk = make(name, {**chosen, "checkpointing": again}).eval()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            heads = {
+                "fine": DenseHead(trunk.decoded_channels, 1),
+                "coarse": Pooled(trunk.pyramid_channels[-1:], 1),
+            }
+        network = MultiTaskNetwork(trunk, heads)
+        inputs = (image(2, shape=shape_for(name)), torch.arange(2), torch.ones(2, 3), torch.zeros(2, 0))
+        cut = Cut(network, on)
+        outputs = network(*inputs, cut=cut, opened=cut.opened)
+        cut.pull({task: (output[0] ** 2).mean() for task, output in outputs.items()})
+        compared = cut.compare(list(heads))
+        cut.push({task: torch.tensor(0.5) for task in heads}, weigh_heads=True)
+        found.append((compared.gramian, {n: p.grad for n, p in network.named_parameters()}))
+    (gramian, kept), (gramian_again, gradients) = found
+    assert torch.equal(gramian, gramian_again)
+    for parameter, gradient in kept.items():
+        assert gradient is None or torch.equal(gradients[parameter], gradient), parameter
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_may_ask_for_it_and_its_memory_is_foreseen(name: str) -> None:
+    section = {"type": name, **options(name)[0]}
+    parse_backbone({**section, "checkpointing": True})
+    needs = [
+        training_need({**section, "checkpointing": again}, (32, 64, 32), channels=1)
+        for again in (False, True)
+    ]
+    if needs[0] is None or needs[1] is None:
+        assert name == "swin_unetr", "it runs without values, so what it takes can be counted"
+    else:
+        assert needs[1].kept < 0.8 * needs[0].kept
+        assert needs[1].weights == needs[0].weights
 
 
 @pytest.mark.parametrize(("name", "chosen"), CASES)

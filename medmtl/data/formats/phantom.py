@@ -1,4 +1,7 @@
-"""The raw files of medmtl's phantom study: one folder per case, and ``truth.csv`` with the analytic truth."""
+"""The raw files of medmtl's phantom studies: one folder per case, and ``truth.csv`` with the analytic truth.
+
+Which study it is, a column of the truth says that only that study has.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,6 @@ from medmtl.registry import nearest
 from medmtl.types import CaseError, DatasetError
 
 TRUTH = "truth.csv"
-CHANNELS = ("cine", "lge")
 
 _FOLDER = re.compile(r"phantom_\d+")
 _KEYS = ("case_id", "patient", "frame_ed", "frame_es", "time_step_ms", "split")
@@ -46,26 +48,62 @@ class Phantom(DatasetFormat):
         return f"{TRUTH} and the folder {first}" if first is not None else None
 
     def schema(self, path: Path) -> Schema:
-        """ACDC's columns, tissue mask, T1 map and scar mass."""
-        cardiac = cardiac_columns()
-        columns = {
-            "anatomy": cardiac.pop("anatomy"),
-            "tissue": Column("tissue", "mask", labels={"healthy": 1, "scar": 2}),
-            "t1": Column("t1", "map", unit="ms"),
-            **cardiac,
-            "scar_mass": Column(
-                "scar_mass", "value", unit="g", derived=Derived("mass", "tissue", "scar", "ED")
-            ),
-        }
-        return Schema("phantom", "MR", CHANNELS, columns, Cycle("anatomy", "LV"))
+        """Of the heart: ACDC's columns, tissue mask, T1 map and scar mass; of the trunk: see `_STUDIES`."""
+        header = _header(path / TRUTH)
+        study = next((make for column, make in _STUDIES.items() if column in header), _heart)
+        return study()
 
     def read(self, path: Path) -> Iterable[RawCase]:
         """One case per row of ``truth.csv``, and per folder that has none."""
-        columns = self.schema(path).columns
-        rows = _read_truth(path / TRUTH, columns)
+        schema = self.schema(path)
+        rows = _read_truth(path / TRUTH, schema.columns)
         folders = {folder.name for folder in path.iterdir() if _FOLDER.fullmatch(folder.name)}
         for case_id in sorted(rows.keys() | folders):
-            yield RawCase(case_id, case_id, partial(_load, path / case_id, rows.get(case_id), columns))
+            yield RawCase(case_id, case_id, partial(_load, path / case_id, rows.get(case_id), schema))
+
+
+def _heart() -> Schema:
+    cardiac = cardiac_columns()
+    columns = {
+        "anatomy": cardiac.pop("anatomy"),
+        "tissue": Column("tissue", "mask", labels={"healthy": 1, "scar": 2}),
+        "t1": Column("t1", "map", unit="ms"),
+        **cardiac,
+        "scar_mass": Column("scar_mass", "value", unit="g", derived=Derived("mass", "tissue", "scar", "ED")),
+    }
+    return Schema("phantom", "MR", ("cine", "lge"), columns, Cycle("anatomy", "LV"))
+
+
+def _ct() -> Schema:
+    columns = [
+        Column("organs", "mask", labels={"liver": 1, "lesion": 2}),
+        Column("effusion", "category", classes=("no", "yes")),
+        Column("effusion_ml", "value", unit="mL"),
+        Column("lesion_ml", "value", unit="mL", derived=Derived("volume", "organs", "lesion")),
+    ]
+    return Schema("phantom-ct", "CT", ("ct",), {column.name: column for column in columns})
+
+
+def _petct() -> Schema:
+    columns = [
+        Column("lesions", "mask", labels={"lesion": 1}),
+        Column("bulk", "category", classes=("no", "yes")),
+        Column("metabolic_volume", "value", unit="mL", derived=Derived("volume", "lesions", "lesion")),
+    ]
+    return Schema("phantom-petct", "PT", ("ct", "suv"), {column.name: column for column in columns})
+
+
+_STUDIES = {"effusion": _ct, "metabolic_volume": _petct}
+"""Studies of the trunk, by a column of the truth that only they have."""
+
+
+def _header(path: Path) -> list[str]:
+    """The first row of the truth; empty where it cannot be read, which `_read_truth` says."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
 
 
 def _read_truth(path: Path, columns: Mapping[str, Column]) -> dict[str, dict[str, str]]:
@@ -97,7 +135,7 @@ def _read_truth(path: Path, columns: Mapping[str, Column]) -> dict[str, dict[str
     return rows
 
 
-def _load(folder: Path, row: Mapping[str, str] | None, columns: Mapping[str, Column]) -> LoadedCase:
+def _load(folder: Path, row: Mapping[str, str] | None, schema: Schema) -> LoadedCase:
     """Reads one phantom.
 
     Raises:
@@ -105,6 +143,7 @@ def _load(folder: Path, row: Mapping[str, str] | None, columns: Mapping[str, Col
     """
     if row is None:
         raise CaseError("UNDECODABLE", f"{folder.name} has no row in {TRUTH}; add one")
+    columns = schema.columns
     values: dict[str, float | str] = {}
     frames: dict[str, int] = {}
     step, split = None, ""
@@ -124,7 +163,7 @@ def _load(folder: Path, row: Mapping[str, str] | None, columns: Mapping[str, Col
                 values[name] = parse_number(text)
         except ValueError as error:
             raise CaseError("LABEL_VALUES", f"{TRUTH}, {folder.name}, column {name!r}: {error}") from error
-    images = tuple(_read(folder / f"{channel}.nii.gz", step) for channel in CHANNELS)
+    images = tuple(_read(folder / f"{channel}.nii.gz", step) for channel in schema.channels)
     labels = {
         name: _read(path, step)
         for name, column in columns.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 
 from medmtl.data.cases import Case
 from medmtl.data.phantom.case import PhantomCase, disease_of, make_case
+from medmtl.data.phantom.folder import check_numbers, empty_folder, write_table
 from medmtl.data.splits import assign_splits
 from medmtl.registry import nearest
-from medmtl.types import ConfigError, OutputError
+from medmtl.types import ConfigError
 
 FILES: tuple[str, ...] = ("anatomy", "tissue", "t1")
 """Label files of a case."""
@@ -28,7 +28,6 @@ VALUES: tuple[str, ...] = (
 """Columns of ``truth.csv`` that may be blank: cm, kg, mL, %, g."""
 
 _SMALLEST_FIELD_MM = (155.0, 155.0, 86.0)
-_HEADER = ("case_id", "patient", "disease", "frame_ed", "frame_es", *VALUES[1:], "time_step_ms")
 
 
 def generate_cohort(
@@ -81,16 +80,11 @@ def generate_cohort(
         >>> sorted(path.name for path in root.glob("*/*"))
         ['anatomy.nii.gz', 'cine.nii.gz', 'lge.nii.gz', 't1.nii.gz', 'tissue.nii.gz']
     """
-    _check_numbers(cases=(cases, 1), seed=(seed, 0), frames=(frames, 2), workers=(workers, 1))
+    check_numbers(cases=(cases, 1), seed=(seed, 0), frames=(frames, 2), workers=(workers, 1))
     _check_field(shape, spacing_mm)
     dropped = _choose_dropped(drop_labels or {}, cases, seed)
     split_of = _choose_splits(splits, cases, seed)
-    output = Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise OutputError(
-            f"{output} is not an empty folder; remove it or name another one for the phantom cohort"
-        )
-    output.mkdir(parents=True, exist_ok=True)
+    output = empty_folder(output)
 
     def draw(index: int) -> dict[str, str]:
         case = make_case(index, seed=seed, frames=frames, shape=shape, spacing_mm=spacing_mm)
@@ -104,7 +98,7 @@ def generate_cohort(
             rows.append(row | ({"split": split_of[row["case_id"]]} if split_of else {}))
             if progress is not None:
                 progress(done, cases)
-    _write_table(output / "truth.csv", rows)
+    write_table(output / "truth.csv", rows)
     return output
 
 
@@ -124,18 +118,6 @@ def _truth(case_id: str, case: PhantomCase) -> dict[str, str]:
         **{name: f"{values[name]:.4f}" for name in VALUES[1:]},
         "time_step_ms": f"{case.cycle.time_step_ms:.3f}",
     }
-
-
-def _write_table(path: Path, rows: list[dict[str, str]]) -> None:
-    """Writes the truth in one go, so that a broken-off run leaves none."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(
-            file, [*_HEADER, *(["split"] if "split" in rows[0] else [])], lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
 
 
 def _write_case(
@@ -163,18 +145,12 @@ def _write_case(
         nibabel.save(image, folder / f"{name}.nii.gz")
 
 
-def _check_numbers(**limits: tuple[int, int]) -> None:
-    for name, (value, least) in limits.items():
-        if value != int(value) or value < least:
-            raise ConfigError(f"{name} is {value!r}; give a whole number of at least {least}")
-
-
 def _check_field(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> None:
     if {len(shape), len(spacing_mm)} != {3}:
         raise ConfigError(
             f"shape {shape!r} and spacing_mm {spacing_mm!r} need three numbers each, for x, y and z"
         )
-    _check_numbers(**{f"shape[{axis}]": (size, 1) for axis, size in enumerate(shape)})
+    check_numbers(**{f"shape[{axis}]": (size, 1) for axis, size in enumerate(shape)})
     for axis, (size, step, least) in enumerate(zip(shape, spacing_mm, _SMALLEST_FIELD_MM, strict=True)):
         if not (math.isfinite(step) and step > 0):
             raise ConfigError(f"spacing_mm[{axis}] is {step!r}; give a size above 0 mm")

@@ -18,6 +18,10 @@ def write_dicom(
     time_step_ms: float,
     series_per_slice: bool = False,
     description: str = "short-axis cine",
+    study: str = "",
+    first_series: int = 1,
+    height_cm: float | None = None,
+    weight_kg: float | None = None,
 ) -> list[Path]:
     """Writes one file per slice and phase, numbered as they would be acquired.
 
@@ -28,6 +32,10 @@ def write_dicom(
         time_step_ms: between phases; each slice starts a little later than the one below.
         series_per_slice: a series for every slice, as some vendors do, instead of one for all.
         description: SeriesDescription.
+        study: what the study's UID is made from, for several series of one study; the cine by default.
+        first_series: SeriesNumber.
+        height_cm: of the patient; left out where None.
+        weight_kg: of the patient; left out where None.
 
     Returns:
         The files, slice by slice and within a slice phase by phase.
@@ -41,16 +49,21 @@ def write_dicom(
     folder.mkdir(parents=True, exist_ok=True)
     phases, *_, slices = cine.shape
     seed = [description, str(cine.shape), str(int(cine[0].astype(np.int64).sum()))]
+    study_uid = generate_uid(entropy_srcs=["study", study] if study else seed)
     corner = -np.multiply(spacing_mm, np.subtract(cine.shape[1:], 1)) / 2
+    body = {
+        "PatientSize": None if height_cm is None else round(height_cm / 100, 4),
+        "PatientWeight": None if weight_kg is None else round(weight_kg, 2),
+    }
     written = []
     for z in range(slices):
         for t in range(phases):
             series, number = (z, t) if series_per_slice else (0, z * phases + t)
             tags = {
-                "StudyInstanceUID": generate_uid(entropy_srcs=seed),
+                "StudyInstanceUID": study_uid,
                 "SeriesInstanceUID": generate_uid(entropy_srcs=[*seed, f"series {series}"]),
                 "SOPInstanceUID": generate_uid(entropy_srcs=[*seed, f"instance {z} {t}"]),
-                "SeriesNumber": series + 1,
+                "SeriesNumber": first_series + series,
                 "InstanceNumber": number + 1,
                 "SeriesDescription": description,
                 "ImagePositionPatient": [*corner[:2], corner[2] + z * spacing_mm[2]],
@@ -58,6 +71,7 @@ def write_dicom(
                 "SliceThickness": spacing_mm[2],
                 "TriggerTime": round(t * time_step_ms + 2.5 * z, 3),
                 "CardiacNumberOfImages": phases,
+                **{keyword: value for keyword, value in body.items() if value is not None},
             }
             written.append(folder / f"slice{z:02d}_phase{t:02d}.dcm")
             _write(written[-1], cine[t, :, :, z].T, tags)

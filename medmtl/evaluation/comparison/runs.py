@@ -216,12 +216,27 @@ def varied(
     seed: int,
     training: TrainingSettings,
 ) -> Job:
-    """The same job with other tasks, weighting, seed and settings, in its resolved config too."""
+    """The same job with other tasks, weighting, seed and settings, in its resolved config too.
+
+    A network of some of the tasks only has nothing of how all of them share its backbone.
+    """
+    backbone = dict(base.backbone)
+    if list(tasks) != list(base.tasks):
+        backbone.pop("sharing", None)
     resolved = {
         **base.resolved,
+        "backbone": backbone,
         "tasks": {name: dict(section) for name, section in tasks.items()},
         "weighting": dict(weighting),
         "seed": seed,
         "training": training.model_dump(mode="json"),
     }
-    return replace(base, tasks=tasks, weighting=weighting, seed=seed, training=training, resolved=resolved)
+    return replace(
+        base,
+        tasks=tasks,
+        weighting=weighting,
+        backbone=backbone,
+        seed=seed,
+        training=training,
+        resolved=resolved,
+    )

@@ -23,7 +23,6 @@ from medmtl.data.prepare import (
     Preparation,
     back_to_source,
     labelled_frames,
-    organ_centre,
     prepare_image,
     prepare_map,
     prepare_mask,
@@ -270,15 +269,6 @@ def test_a_mask_on_another_grid_is_refused(tmp_path: Path, nifti: Write) -> None
             prepare_mask(path, grid, LABELS, KEEP)
         assert caught.value.code == "LABEL_GEOMETRY_MISMATCH"
         assert "resample it onto the image" in str(caught.value)
-
-
-def test_the_organ_centre_is_the_middle_of_everything_labelled() -> None:
-    mask = torch.zeros(2, 10, 9, 4, dtype=torch.uint8)
-    assert organ_centre({"anatomy": mask}, (10, 9, 4)) == (4.5, 4.0, 1.5)
-    mask[0, 2, 3, 1] = 1
-    mask[1, 6, 4, 2] = 2
-    mask[:, 0] = 255
-    assert organ_centre({"anatomy": mask}, (10, 9, 4)) == (4.0, 3.5, 1.5)
 
 
 # --------------------------------------------------------------------------------------------- image

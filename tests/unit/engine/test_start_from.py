@@ -46,12 +46,52 @@ def test_a_network_of_another_shape_is_refused_with_the_first_tensors_and_their_
     with pytest.raises(ConfigError, match=r"has shape \(.*\) there and \(.*\) here") as error:
         make_ready(job(study, tmp_path, origin.folder, backbone={"type": "unet", "widths": [4, 12]}))
     assert "and " in str(error.value)
-    assert "more. Start from a model of the same network and tasks" in str(error.value)
+    assert "more. Start from a model of the same backbone" in str(error.value)
 
 
-def test_a_task_that_the_model_does_not_have_is_named(study: Dataset, origin: Run, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"function.* has shape none there and"):
-        make_ready(job(study, tmp_path, origin.folder, tasks=sections(*TASKS, "function")))
+def test_a_task_that_the_model_does_not_have_begins_anew_beside_those_it_has(
+    study: Dataset, origin: Run, tmp_path: Path
+) -> None:
+    fresh = make_ready(make_job(study, tmp_path / "fresh", sections("anatomy", "function")))
+    ready = make_ready(job(study, tmp_path, origin.folder, tasks=sections("anatomy", "function")))
+    there, here, new = (m.network.state_dict() for m in (load_model(origin.folder), ready.model, fresh.model))
+    for name, value in here.items():
+        assert torch.equal(value, (new if name.startswith("heads.function.") else there)[name]), name
+    assert ready.started == "the backbone and anatomy; function begin anew; disease of the model are left out"
+
+
+def test_a_task_of_the_same_name_with_other_targets_is_refused_although_the_shapes_fit(
+    study: Dataset, tmp_path: Path
+) -> None:
+    both = sections("anatomy", "function")
+    origin = train(make_job(study, tmp_path / "origin", both))
+    turned = {**both, "function": {**both["function"], "targets": ["LV_EF", "LV_EDV"]}}
+    with pytest.raises(ConfigError, match=r"targets of function are \('LV_EDV', 'LV_EF'\) there"):
+        make_ready(job(study, tmp_path / "run", origin.folder, tasks=turned))
+
+
+def test_the_scale_of_a_regression_comes_with_its_head_and_is_kept_on_resume(
+    study: Dataset, tmp_path: Path
+) -> None:
+    tasks = sections("anatomy", "function")
+    origin = train(make_job(study, tmp_path / "origin", tasks))
+    other = open_dataset(write_study(tmp_path / "other", splits=["test", "train", "test", "train", "val"]))
+    own = make_ready(make_job(other, tmp_path / "own", tasks)).model.tasks["function"].state()
+    scale = origin.model.tasks["function"].state()
+    assert own != scale
+    whole = train(job(other, tmp_path / "whole", origin.folder, tasks=tasks, epochs=2))
+    part = job(other, tmp_path / "part", origin.folder, tasks=tasks, epochs=2)
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "train" and done > total // 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(part, progress=stop)
+    resumed = train(part, resume=True)
+    assert whole.model.tasks["function"].state() == resumed.model.tasks["function"].state() == scale
+    for name, value in whole.model.network.state_dict().items():
+        assert torch.equal(resumed.model.network.state_dict()[name], value), name
 
 
 def test_classes_in_another_order_are_refused_although_the_shapes_fit(origin: Run, tmp_path: Path) -> None:
