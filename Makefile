@@ -4,6 +4,7 @@
 #   make test        the tests                     make lint    style, types, import layers
 #   make notebooks   execute notebooks/            make docs    the documentation, warnings are errors
 #   make bench       time what users wait for      make clean   remove what the targets made (not .venv)
+#   make system      Debian packages that some tests use (a PACS, DICOM checkers, a browser), where apt-get may install
 #
 # Variables: PYTHON (3.11 or newer), VENV, PIP_ARGS and pip's own PIP_* (for an index or a wheel folder of yours),
 # PYTEST_ARGS (such as -k or a path; by default one worker per core), TORCH=any to take whichever build of torch pip prefers.
@@ -20,7 +21,7 @@ TORCH_PIN := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format notebooks docs bench clean
+.PHONY: help demo test system lint format notebooks docs bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -30,6 +31,9 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+system:
+	@sh tests/system.sh
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

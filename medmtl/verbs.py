@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 import yaml
 
 from medmtl.config import (
@@ -30,8 +30,9 @@ from medmtl.evaluation import Evaluation, evaluate_predictions
 from medmtl.evaluation.comparison import Comparison, design_comparison, parse_methods
 from medmtl.evaluation.comparison import compare as run_comparison
 from medmtl.files import is_free, write_text
-from medmtl.inference import Model, PredictionRun, find_cases, load_model, predict_cases
-from medmtl.inference.nnunet import read_nnunet
+from medmtl.inference import Model, PredictionRun, load_model, predict_cases, predict_studies
+from medmtl.inference.nnunet import plan_of, read_nnunet
+from medmtl.inference.options import USUAL, Options, read_key
 from medmtl.report import build_report
 from medmtl.types import ConfigError, OutputError
 
@@ -117,13 +118,22 @@ def train(
         progress: called as work goes on.
 
     Raises:
-        ConfigError: config, dataset and device do not fit together; nothing was written.
+        ConfigError: config, dataset and device do not fit together, and nothing was written; or the GPU ran
+            out of memory.
         DatasetError: the dataset contradicts itself.
         OutputError: the output folder holds something else.
     """
     parsed = config if isinstance(config, ExperimentConfig) else load_config(config, overrides)
     opened = _opened(parsed, dataset)
-    return run_training(job_of(parsed, opened, Path(output), device=device), resume=resume, progress=progress)
+    job = job_of(parsed, opened, Path(output), device=device)
+    try:
+        return run_training(job, resume=resume, progress=progress)
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"the GPU ran out of memory ({str(error).splitlines()[0]:.120}); {job.output / 'plan.yaml'} has "
+            "what was planned: take a smaller training.batch_size or preparation.patch, plan for less with "
+            "preparation.memory_gib, or set backbone.checkpointing to true"
+        ) from error
 
 
 def _opened(config: ExperimentConfig, dataset: Dataset | Path | str | None) -> Dataset:
@@ -183,6 +193,8 @@ def import_nnunet(
 ) -> Model:
     """Take over a network that nnU-Net v2 trained, as a model folder; see `medmtl.inference.nnunet`.
 
+    ``plan.yaml`` in it is what further tasks are trained by, with `training.start_from`.
+
     Raises:
         ConfigError: it is none that medmtl can continue.
         OutputError: the output folder is not empty.
@@ -192,34 +204,83 @@ def import_nnunet(
         raise OutputError(f"{folder}: is not empty; choose another folder with -o")
     model = read_nnunet(results, fold=fold, checkpoint=checkpoint)
     model.save(folder)
+    write_text(folder / "plan.yaml", plan_of(model))
     return model
 
 
 def predict(
     model: Model | Path | str,
-    source: Path | str,
+    source: Path | str | Sequence[Path | str],
     *,
     output: Path | str,
     tasks: Sequence[str] | None = None,
+    write: Sequence[str] = USUAL,
+    send: str = "",
     split: str = "all",
+    select: str = "",
+    pseudonymize: Path | str | None = None,
+    timeout: float | None = None,
     device: str = "auto",
     mirror: bool = False,
+    workers: int | None = None,
+    dask: str | None = None,
+    retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> PredictionRun:
-    """Predict a NIfTI file, a folder of them, or a dataset; writes a PREDICTIONS folder with a report."""
-    loaded = model if isinstance(model, Model) else load_model(model)
-    found = find_cases(Path(source), loaded.channels, split=split)
-    run = predict_cases(
-        loaded,
-        found.cases,
-        Path(output),
-        dataset=found.dataset,
-        tasks=tasks,
-        device=device,
+    """Predict studies and write a PREDICTIONS folder with a journal and a report.
+
+    The same call goes on where one that was ended, in whatever way, stopped: nothing is done twice.
+
+    Args:
+        model: a model, its folder, or a RUN folder.
+        source: where to find studies, one or several: folders, files, archives, datasets, addresses.
+        output: PREDICTIONS folder; new, empty, or of an earlier call with the same model and options.
+        tasks: tasks wanted, all by default; only what they need is computed.
+        write: what to write, of ``nifti``, ``seg``, ``labelmap``, ``sr`` and ``csv``; the DICOM ones where
+            the source is DICOM.
+        send: DICOMweb address of a PACS that takes the DICOM results; ``source``: where a study came from.
+        split: of a dataset: ``train``, ``val``, ``test`` or ``all``.
+        select: rule that overrides the model's choice of series.
+        pseudonymize: file with a key; identifiers become keyed hashes.
+        timeout: seconds that one study may take.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        mirror: average dense tasks over in-plane mirror images.
+        workers: processes on this machine, 0 for none; chosen by the number of studies by default.
+        dask: address of a dask scheduler whose workers compute.
+        retry_failed: do studies once more that failed in an earlier call.
+        progress: called as work goes on.
+
+    Raises:
+        ConfigError: a model, source or option that cannot be used; nothing was written.
+        OutputError: the folder holds something else, belongs to another model or other options, or another
+            process has it.
+        StoppedError: the disk is full, or no worker can be kept alive; what is done stays.
+    """
+    sources = [source] if isinstance(source, Path | str) else list(source)
+    options = Options(
+        tasks=tuple(tasks or ()),
+        write=tuple(write),
+        send=send,
         mirror=mirror,
+        select=select,
+        key=None if pseudonymize is None else read_key(Path(pseudonymize)),
+        timeout=timeout,
+        device=device,
+    )
+    run = predict_studies(
+        model,
+        sources,
+        Path(output),
+        options,
+        split=split,
+        workers=workers,
+        dask=dask,
+        retry_failed=retry_failed,
         progress=_named(progress, "predict"),
     )
-    build_report(run.folder, dataset=found.dataset)
+    datasets = [Path(given) for given in sources if (Path(given) / "dataset.yaml").is_file()]
+    if "csv" in options.write:  # the report is drawn from the table
+        build_report(run.folder, dataset=open_dataset(datasets[0]) if len(datasets) == 1 else None)
     return run
 
 
@@ -431,7 +492,7 @@ def demo(
     config: ExperimentConfig | None = None,
     progress: Progress | None = None,
 ) -> Demo:
-    """The whole way on phantoms: generate, ingest, train, evaluate, report, and predict plain files.
+    """The whole way on phantoms: generate, ingest, train, evaluate, report, and predict DICOM studies.
 
     Args:
         output: folder to make; new or empty.
@@ -462,12 +523,26 @@ def demo(
 
 
 def _incoming(dataset: Dataset, folder: Path) -> Path:
-    """Two held-out cines as they come in: images alone, no labels, and nobody said where ED and ES are."""
-    folder.mkdir()
-    for case in dataset.select("test")[:2]:
+    """Two held-out cines as a scanner sends them: DICOM, no labels, and nobody said where ED and ES are."""
+    from medmtl.data.nifti import frames_first, read_volume
+    from medmtl.data.phantom.dicom import write_dicom
+
+    for number, case in enumerate(dataset.select("test")[:2], start=1):
+        height, weight = (case.values.get(name) for name in ("height", "weight"))
         for channel, image in zip(dataset.channels, case.images, strict=True):
-            name = case.case_id if len(dataset.channels) == 1 else f"{case.case_id}_{channel}"
-            shutil.copyfile(image, folder / f"{name}.nii.gz")
+            volume = read_volume(image)
+            write_dicom(
+                folder / f"study{number}" / channel,
+                frames_first(volume.array),
+                spacing_mm=volume.geometry.spacing_mm,
+                time_step_ms=volume.time_step_ms or 1.0,
+                series_per_slice=number == 2,
+                description=f"short-axis {channel}",
+                study=case.case_id,
+                first_series=1 + 100 * dataset.channels.index(channel),
+                height_cm=None if height is None else float(height),
+                weight_kg=None if weight is None else float(weight),
+            )
     return folder
 
 

@@ -18,13 +18,16 @@ import torch
 from torch import Tensor
 
 from medmtl.data.dataset import Column
+from medmtl.data.normalize import Normalization, Normalizations, parse_normalization
 from medmtl.data.prepare import Preparation
 from medmtl.inference.model import Model
+from medmtl.plan import Plan, plan_text_of_network
 from medmtl.tasks import build_network, build_task
 from medmtl.types import ConfigError
 
 TASK = "anatomy"
 _NETWORKS = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}
+_NORMALIZATIONS = {"ZScoreNormalization": "zscore", "NoNormalization": "none"}
 _HARMLESS: list[Any] = [
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
     np._core.multiarray.scalar,  # type: ignore[attr-defined]
@@ -73,12 +76,28 @@ def read_nnunet(folder: Path | str, *, fold: int | str = 0, checkpoint: str = "f
         preparation=Preparation(
             spacing_mm=_floats(_ours(configuration["spacing"], order)),
             patch=_ints(_ours(configuration["patch_size"], order)),
-            normalization=_normalization(configuration, root / "plans.json"),
+            normalization=_normalizations(plans, configuration, len(channels), root / "plans.json"),
         ),
         channels=channels,
         columns=columns,
-        metadata={"made from": f"nnU-Net v2, {root.name}, fold {fold}, {checkpoint} checkpoint"},
+        metadata={
+            "made from": f"nnU-Net v2, {root.name}, fold {fold}, {checkpoint} checkpoint",
+            "volumes per step": int(configuration.get("batch_size", 2)),
+        },
     )
+
+
+def plan_of(model: Model) -> str:
+    """The plan that further tasks are trained by, so that images and backbone stay what they were.
+
+    Args:
+        model: from `read_nnunet`.
+    """
+    volumes = model.metadata["volumes per step"]
+    reasons = {key: ["nnU-Net's."] for key in ("spacing_mm", "patch", "normalization", "backbone")}
+    reasons["batch_size"] = [f"Cases, of one frame or several; nnU-Net took {volumes} volumes per step."]
+    plan = Plan(model.preparation, dict(model.backbone), max(2, volumes // 2), reasons)
+    return plan_text_of_network(plan, model.channels, model.metadata["made from"])
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -189,16 +208,38 @@ def _backbone(configuration: Mapping[str, Any], order: Sequence[int], path: Path
     }
 
 
-def _normalization(configuration: Mapping[str, Any], path: Path) -> str:
-    schemes = set(configuration.get("normalization_schemes", ()))
-    if schemes <= {"ZScoreNormalization"}:
-        return "zscore"
-    if schemes == {"NoNormalization"}:
-        return "none"
-    raise ConfigError(
-        f"{path}: normalizes by {', '.join(sorted(schemes))}; medmtl takes over ZScoreNormalization and "
-        "NoNormalization"
-    )
+def _normalizations(
+    plans: Mapping[str, Any], configuration: Mapping[str, Any], channels: int, path: Path
+) -> Normalizations:
+    """One entry per channel, or a single one where all are the same."""
+    schemes = [str(scheme) for scheme in configuration.get("normalization_schemes", ())]
+    if len(schemes) != channels:
+        raise ConfigError(f"{path}: has {len(schemes)} normalization_schemes for {channels} channels")
+    measured = plans.get("foreground_intensity_properties_per_channel", {})
+    found = [_normalization(scheme, measured.get(str(i), {}), path) for i, scheme in enumerate(schemes)]
+    return tuple(found if len(set(found)) > 1 else found[:1])
+
+
+def _normalization(scheme: str, measured: Mapping[str, Any], path: Path) -> Normalization:
+    """nnU-Net's CTNormalization is our window; its constants are in the plans."""
+    if scheme in _NORMALIZATIONS:
+        return Normalization(_NORMALIZATIONS[scheme])
+    if scheme != "CTNormalization":
+        raise ConfigError(
+            f"{path}: normalizes by {scheme}; medmtl takes over CTNormalization, "
+            f"{' and '.join(_NORMALIZATIONS)}"
+        )
+    keys = {"low": "percentile_00_5", "high": "percentile_99_5", "mean": "mean", "sd": "std"}
+    missing = [key for key in keys.values() if key not in measured]
+    if missing:
+        raise ConfigError(
+            f"{path}: foreground_intensity_properties_per_channel has no {missing[0]}, which "
+            "CTNormalization needs"
+        )
+    entry = {"type": "window", **{ours: float(measured[theirs]) for ours, theirs in keys.items()}}
+    parsed = parse_normalization([entry], where=f"{path}: foreground_intensity_properties_per_channel")
+    assert parsed is not None, "a list is no auto"
+    return parsed[0]
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

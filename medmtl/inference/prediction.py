@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-    from medmtl.inference.run import PredictionRun
+    from medmtl.inference.results import PredictionRun
 
 SLICES = (0.1, 0.35, 0.65, 0.9)
 """Which slices of the segmented part of a stack `Prediction.plot` shows."""

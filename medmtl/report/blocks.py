@@ -24,6 +24,8 @@ class Cell:
         shade: background strength 0..1, for a matrix shown as a table.
         header: the cell names its row.
         flag: the value deserves a look (shown bold with a mark, never by colour alone).
+        span: columns that it takes.
+        href: where it leads: a relative path that was made safe for an address.
     """
 
     text: str
@@ -33,11 +35,12 @@ class Cell:
     header: bool = False
     flag: bool = False
     span: int = 1
+    href: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption; `numeric[i]` right-aligns column i."""
+    """A table with a caption; `words`: cells hold sentences, set flush left."""
 
     kind: ClassVar[str] = "table"
     caption: str
@@ -46,6 +49,7 @@ class Table:
     reading: str = ""
     sortable: bool = False
     compact: bool = False
+    words: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def build_report(folder: Path, *, dataset: Dataset | Path | None = None) -> Path
     from medmtl.report.html import render
     from medmtl.report.material import gather
     from medmtl.report.overlays import overlays_section
+    from medmtl.report.prediction import cohort_sections, draw_pages
     from medmtl.report.ranking import rank
     from medmtl.report.summary import summary_section
     from medmtl.report.training import training_section
@@ -47,8 +48,15 @@ def build_report(folder: Path, *, dataset: Dataset | Path | None = None) -> Path
     if is_comparison(Path(folder)):
         return build_comparison_report(Path(folder))
     material = gather(Path(folder), dataset)
+    path = Path(folder) / "report.html"
+    if material.kind == "predictions":
+        draw_pages(material)
+    if material.kind == "predictions" and material.dataset is None:
+        write_text(path, render(build_header(material, None), cohort_sections(material)))
+        return path
     ranking = rank(material)
     sections = [
+        *(cohort_sections(material) if material.kind == "predictions" else ()),
         summary_section(material),
         overlays_section(material, ranking),
         classification_section(material),
@@ -60,7 +68,6 @@ def build_report(folder: Path, *, dataset: Dataset | Path | None = None) -> Path
     ]
     if material.kind == "training":
         sections = sections[-2:] + sections[:-2]
-    path = Path(folder) / "report.html"
     write_text(path, render(build_header(material, ranking), [_read_once(section) for section in sections]))
     return path
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmtl.data.viewing import Plane, viewing_plane, window
 from medmtl.report.canvas import ORANGE, SKY, plain
-from medmtl.report.volumes import Plane, Volume, viewing_plane, window
+from medmtl.report.volumes import Volume
 from medmtl.types import UNLABELLED
 
 if TYPE_CHECKING:

@@ -30,9 +30,9 @@ class Header:
     refused: Table | None
 
 
-def build_header(material: Material, ranking: Ranking) -> Header:
-    """What the reader needs to know before any number."""
-    rows = refused_cases(material)
+def build_header(material: Material, ranking: Ranking | None) -> Header:
+    """What the reader needs to know before any number; without a ranking, the page counts cases itself."""
+    rows = refused_cases(material) if ranking is not None else []
     statuses = [status for _, status in dict.fromkeys((row[0].text, row[1].text) for row in rows)]
     name = material.folder.resolve().name
     facts = {"Folder": name}
@@ -42,7 +42,7 @@ def build_header(material: Material, ranking: Ranking) -> Header:
         facts["Dataset"] = f"{Path(str(material.evaluation['dataset'])).name} (not found)"
     if material.evaluation.get("split"):
         facts["Split"] = str(material.evaluation["split"])
-    if material.kind != "training":
+    if material.kind != "training" and ranking is not None:
         left_out = [f"{statuses.count(word)} {_WORDS.get(word, word)}" for word in dict.fromkeys(statuses)]
         facts["Cases"] = ", ".join([plural(len(ranking.order), "case"), *left_out])
     if material.run is not None:

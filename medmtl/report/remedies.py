@@ -96,4 +96,42 @@ REMEDIES: Mapping[str, Remedy] = {
     ),
     "TIMEOUT": Remedy("a case took longer than allowed", "Try it alone, or allow more time."),
     "OUT_OF_MEMORY": Remedy("a case did not fit in memory", "Take a smaller window, or a larger machine."),
+    "CHANGED_WHILE_READ": Remedy(
+        "the files of a study changed each time they were read",
+        "Wait until they are complete, and run the same command again.",
+    ),
+    "WORKER_DIED": Remedy(
+        "the process that computed a study died, twice",
+        "Look at the study and at the machine's memory; then run again with --retry-failed.",
+    ),
+    "UNEXPECTED": Remedy(
+        "an error that nobody foresaw", "Report it with the message, which holds nothing of the study."
+    ),
+    "PACS_UNREACHABLE": Remedy(
+        "no connection to a PACS, or none whose certificate can be verified",
+        "Check host and port; name the hospital's certificate authority in REQUESTS_CA_BUNDLE.",
+    ),
+    "PACS_DENIED": Remedy(
+        "a PACS refuses access",
+        "Set MEDMTL_DICOMWEB_USER and MEDMTL_DICOMWEB_PASSWORD or MEDMTL_DICOMWEB_TOKEN, or write ~/.netrc.",
+    ),
+    "PACS_NOT_FOUND": Remedy(
+        "a PACS has no such study, or no DICOMweb at this path",
+        "Check StudyInstanceUID and the path of the address.",
+    ),
+    "PACS_FAILED": Remedy(
+        "a PACS answers with an error, or with what is no DICOMweb",
+        "Look into its log, or try later; check the path of the address.",
+    ),
+    "PACS_TIMEOUT": Remedy(
+        "a PACS does not answer in time", "Ask whether it is overloaded, then run the same command again."
+    ),
+    "PACS_INCOMPLETE": Remedy(
+        "the connection to a PACS broke off in the middle, or a series came with files missing",
+        "Run the same command again; what is done stays done.",
+    ),
+    "PACS_REJECTED": Remedy(
+        "a PACS did not take a result",
+        "Look into its log for the reason that the message names; the result is still in the output folder.",
+    ),
 }

@@ -77,7 +77,10 @@ def evaluation(demo: verbs.Demo) -> Evaluation:
         "evaluation/predictions/predictions.csv",
         "evaluation/predictions/outputs.yaml",
         "incoming",
+        "incoming/study1/cine",
+        "incoming/study2/lge",
         "predictions/predictions.csv",
+        "predictions/journal.sqlite",
         "predictions/report.html",
     ],
 )
@@ -97,6 +100,15 @@ def test_every_test_case_has_its_volumes_and_its_record(demo: verbs.Demo) -> Non
         folder = demo.folder / "evaluation" / "predictions" / case.case_id
         names = sorted(path.name for path in folder.iterdir())
         assert names == ["prediction.json", "segmentation.nii.gz", "tissue.nii.gz"]
+
+
+def test_dicom_studies_come_back_as_dicom_with_a_page_each(demo: verbs.Demo) -> None:
+    table = demo.predictions.table
+    assert list(table["status"]) == ["ok", "ok"]
+    for uid in table["study_uid"]:
+        names = {path.name for path in (demo.folder / "predictions" / uid).iterdir()}
+        assert {"segmentation.dcm", "tissue.dcm", "measurements.dcm", "segmentation.nii.gz"} <= names
+        assert {"prediction.json", "report.html"} <= names
 
 
 def test_the_cohort_is_all_there_in_three_splits(demo: verbs.Demo) -> None:

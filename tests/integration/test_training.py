@@ -14,6 +14,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from medmtl import verbs
+from medmtl.config import parse_config
 from medmtl.data.dataset import Dataset, open_dataset
 from medmtl.engine import Job, Run, train
 from medmtl.engine.checkpoint import load_tree
@@ -195,6 +197,37 @@ def test_a_run_is_not_continued_with_another_config_and_stays_intact(
     with pytest.raises(ConfigError, match=key):
         train(make_job(study, tmp_path / "run", **change), resume=True)
     assert files_of(tmp_path / "run") == before
+
+
+def test_a_run_is_not_continued_on_a_dataset_that_asks_for_another_network(
+    study: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        train(make_job(study, tmp_path / "run", sections("disease")), progress=stop_at(3))
+    folder = write_study(tmp_path / "more")
+    text = (folder / "dataset.yaml").read_text()
+    (folder / "dataset.yaml").write_text(text.replace("    - large\n", "    - large\n    - huge\n"))
+    with pytest.raises(
+        ConfigError,
+        match=r"last.safetensors: is of another network .*heads.disease.* has shape \(2,.*\) there and \(3,",
+    ):
+        train(make_job(folder, tmp_path / "run", sections("disease")), resume=True)
+
+
+def test_a_gpu_that_runs_out_of_memory_is_one_sentence_with_the_numbers_to_change(
+    study: Dataset, tmp_path: Path
+) -> None:
+    config = {
+        "tasks": {"anatomy": {"type": "tests.helpers.own_members:TooLarge", "target": "anatomy"}},
+        "backbone": {"type": "unet", "widths": [4, 8]},
+        "preparation": {"patch": [16, 16, 4]},
+        "training": {"epochs": 1, "steps_per_epoch": 1, "batch_size": 2, "threads": 1},
+    }
+    with pytest.raises(ConfigError) as caught:
+        verbs.train(parse_config(config), study, output=tmp_path / "run", device="cpu")
+    assert "Tried to allocate 1000.00 GiB.)" in str(caught.value)
+    assert "More lines" not in str(caught.value)
+    assert "take a smaller training.batch_size or preparation.patch" in str(caught.value)
 
 
 def test_a_truncated_checkpoint_is_one_clear_error_and_the_run_stays_intact(

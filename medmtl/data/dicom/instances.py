@@ -52,6 +52,21 @@ def read_instances(
     return gathered.result(findings)
 
 
+def gather(
+    read: Iterable[tuple[Sequence[Source], Sequence[Outcome]]], findings: Iterable[Finding] = ()
+) -> tuple[list[Instance], list[Finding]]:
+    """The same of files that were read already.
+
+    Args:
+        read: files, and what came of them.
+        findings: what is to be said besides.
+    """
+    gathered = _Gathered()
+    for sources, outcomes in read:
+        gathered.add(sources, outcomes)
+    return gathered.result(findings)
+
+
 class _Ticker:
     """Reports progress from time to time."""
 

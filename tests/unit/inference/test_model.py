@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +152,52 @@ def test_missing_weights_are_told(model: Model, tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-def test_a_model_does_without_its_metadata(model: Model, tmp_path: Path) -> None:
+def test_a_model_that_misses_its_metadata_is_told(model: Model, tmp_path: Path) -> None:
     model.save(tmp_path)
-    assert json.loads((tmp_path / "metadata.json").read_text()) == {}
     (tmp_path / "metadata.json").unlink()
-    assert load_model(tmp_path).metadata == {}
+    with pytest.raises(ConfigError, match=r"metadata.json: is missing; the model folder is not complete"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"sha256": 3}'])
+def test_metadata_that_is_none_is_told(model: Model, tmp_path: Path, text: str) -> None:
+    model.save(tmp_path)
+    (tmp_path / "metadata.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"metadata.json: is damaged; copy the model again"):
+        load_model(tmp_path)
+
+
+def test_weights_that_were_changed_after_they_were_saved_are_refused(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    path = tmp_path / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"model.safetensors: is not the file that was saved with this"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "model.pth", "extra.pkl", "pytorch_model.BIN"])
+def test_a_pickle_among_the_files_is_refused_by_name_before_anything_is_read(
+    model: Model, tmp_path: Path, name: str
+) -> None:
+    model.save(tmp_path)
+    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(ConfigError, match=rf"{name}: may hold a pickle, which runs code when it is read"):
+        load_model(tmp_path)
+
+
+def test_a_models_digest_tells_weights_and_description_apart_from_others(
+    model: Model, tmp_path: Path
+) -> None:
+    digest = model.digest()
+    model.save(tmp_path)
+    assert load_model(tmp_path).digest() == digest
+    next(model.network.parameters()).data.flatten()[0] += 1
+    changed = model.digest()
+    assert changed != digest
+    model.preparation = replace(model.preparation, spacing_mm=(3.0, 3.0, 8.0))
+    assert model.digest() not in (digest, changed)
 
 
 def test_an_unknown_task_is_told_with_the_nearest_one(model: Model) -> None:

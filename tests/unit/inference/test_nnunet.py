@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,6 +19,7 @@ from medmtl.cli import run
 from medmtl.inference import load_model
 from medmtl.inference.nnunet import read_nnunet
 from medmtl.types import ConfigError
+from tests.helpers.study import write_study
 
 WIDTHS, KERNELS = [4, 6, 8], [[1, 3, 3], [3, 3, 3], [3, 3, 3]]
 STRIDES = [[1, 1, 1], [1, 2, 2], [2, 2, 2]]
@@ -25,7 +27,7 @@ RESIDUAL_BLOCKS = [1, 2, 1]
 Edit = Callable[[dict[str, Any], dict[str, Any]], None]
 
 
-def weights_of(residual: bool, seed: int = 0) -> dict[str, Tensor]:
+def weights_of(residual: bool, seed: int = 0, channels: int = 2) -> dict[str, Tensor]:
     """Random tensors under nnU-Net's names, in its (z, y, x) order."""
     generator = torch.Generator().manual_seed(seed)
     weights: dict[str, Tensor] = {}
@@ -38,8 +40,8 @@ def weights_of(residual: bool, seed: int = 0) -> dict[str, Tensor]:
         weights[f"{name}.norm.bias"] = 0.3 * torch.randn(outputs, generator=generator)
 
     if residual:
-        block("encoder.stem.convs.0", 2, WIDTHS[0], KERNELS[0])
-    inputs = [WIDTHS[0] if residual else 2, *WIDTHS[:-1]]
+        block("encoder.stem.convs.0", channels, WIDTHS[0], KERNELS[0])
+    inputs = [WIDTHS[0] if residual else channels, *WIDTHS[:-1]]
     for stage, (i, o, kernel) in enumerate(zip(inputs, WIDTHS, KERNELS, strict=True)):
         for number in range(RESIDUAL_BLOCKS[stage] if residual else 2):
             first = i if number == 0 else o
@@ -98,7 +100,9 @@ def reference(weights: dict[str, Tensor], x: Tensor, residual: bool) -> Tensor:
     return F.conv3d(x, weights["decoder.seg_layers.1.weight"], weights["decoder.seg_layers.1.bias"])
 
 
-def results(folder: Path, residual: bool = False, edit: Edit | None = None) -> tuple[Path, dict[str, Tensor]]:
+def results(
+    folder: Path, residual: bool = False, edit: Edit | None = None, channels: int = 2
+) -> tuple[Path, dict[str, Tensor]]:
     """A results folder as nnU-Net v2 leaves it."""
     arguments: dict[str, Any] = {
         "n_stages": 3,
@@ -144,7 +148,7 @@ def results(folder: Path, residual: bool = False, edit: Edit | None = None) -> t
     (root / "fold_0").mkdir(parents=True)
     (root / "plans.json").write_text(json.dumps(plans))
     (root / "dataset.json").write_text(json.dumps(dataset))
-    weights = weights_of(residual)
+    weights = weights_of(residual, channels=channels)
     doubled = {f"decoder.{key}": value for key, value in weights.items() if key.startswith("encoder.")}
     checkpoint = {
         "network_weights": {**weights, **doubled},
@@ -196,6 +200,77 @@ def test_the_command_line_writes_a_model_folder_that_loads_without_nnunet(tmp_pa
     assert run(["import", str(root), "-o", str(tmp_path / "model")]) == 2
 
 
+def _ct(plans: dict[str, Any], *_: Any) -> None:
+    plans["configurations"]["parent"]["normalization_schemes"] = ["CTNormalization", "ZScoreNormalization"]
+    measured = {
+        "percentile_00_5": -950.0,
+        "percentile_99_5": 1400.0,
+        "mean": 60.0,
+        "std": 300.0,
+        "min": -1024,
+    }
+    plans["foreground_intensity_properties_per_channel"] = {"0": measured, "1": {}}
+
+
+def test_cts_are_clipped_and_scaled_by_the_numbers_of_the_plans(tmp_path: Path) -> None:
+    window, mri = read_nnunet(results(tmp_path, edit=_ct)[0]).preparation.normalizations
+    assert mri.type == "zscore"
+    volume = torch.tensor([-2000.0, -950.0, 60.0, 360.0, 5000.0]).reshape(1, 5, 1, 1)
+    theirs = (np.clip(volume.numpy(), -950.0, 1400.0) - 60.0) / max(300.0, 1e-8)  # its CTNormalization.run
+    assert np.allclose(window(volume).numpy(), theirs, atol=1e-6)
+
+
+def test_a_model_with_a_window_is_written_and_read(tmp_path: Path) -> None:
+    root, _ = results(tmp_path, edit=_ct)
+    assert run(["import", str(root), "-o", str(tmp_path / "model")]) == 0
+    assert load_model(tmp_path / "model").preparation == read_nnunet(root).preparation
+
+
+def _ct_without_numbers(plans: dict[str, Any], *_: Any) -> None:
+    _ct(plans)
+    del plans["foreground_intensity_properties_per_channel"]["0"]["std"]
+
+
+@pytest.mark.parametrize(
+    ("residual", "frozen"), [(False, ["encoder", "decoder", "anatomy"]), (True, ["encoder"]), (True, [])]
+)
+def test_your_nnunet_learns_a_diagnosis_and_an_ejection_fraction(
+    tmp_path: Path, residual: bool, frozen: list[str]
+) -> None:
+    def one_channel(plans: dict[str, Any], dataset: dict[str, Any]) -> None:
+        plans["configurations"]["parent"].update(
+            normalization_schemes=["ZScoreNormalization"], patch_size=[4, 16, 16], spacing=[8.0, 2.0, 2.0]
+        )
+        dataset["channel_names"] = {"0": "cineMRI"}
+
+    root, _ = results(tmp_path, residual, one_channel, channels=1)
+    study = write_study(tmp_path / "dataset")
+    assert run(["import", str(root), "-o", str(tmp_path / "model")]) == 0
+    config = {
+        "tasks": {
+            "anatomy": {"type": "segmentation", "target": "anatomy", "deep_supervision": 1},
+            "disease": {"type": "classification", "target": "disease", "hidden": 8},
+            "function": {"type": "regression", "targets": ["LV_EF"], "hidden": 8},
+        },
+        "backbone": {"type": "nnunet"},
+        "device": "cpu",
+        "training": {"epochs": 1, "steps_per_epoch": 2, "threads": 1, "warmup_steps": 1, "ema": 0},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    plan, start = f"plan={tmp_path / 'model' / 'plan.yaml'}", f"training.start_from={tmp_path / 'model'}"
+    asked = [plan, start, f"training.freeze={json.dumps(frozen)}", f"dataset={study}"]
+    assert run(["train", str(tmp_path / "config.yaml"), *asked, "-o", str(tmp_path / "run")]) == 0
+    theirs, ours = (load_model(tmp_path / name) for name in ("model", "run"))
+    assert list(ours.tasks) == ["anatomy", "disease", "function"]
+    assert ours.preparation == theirs.preparation
+    before, after = theirs.network.state_dict(), ours.network.state_dict()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    encoder = {name for name in before if name.startswith(("backbone.stages.", "backbone.stem."))}
+    expected = {"encoder": encoder, "decoder": set(before) - encoder}
+    kept = set(before) if len(frozen) == 3 else expected[frozen[0]] if frozen else set()
+    assert same == kept
+
+
 class Harmful:
     def __reduce__(self) -> Any:
         return (os.system, ("touch harmed",))
@@ -232,8 +307,15 @@ def _set(plans: dict[str, Any], key: str, value: Any) -> None:
         ),
         (
             lambda p, d: p["configurations"]["parent"].update(normalization_schemes=["RGBTo01Normalization"]),
+            "has 1 normalization_schemes for 2 channels",
+        ),
+        (
+            lambda p, d: p["configurations"]["parent"].update(
+                normalization_schemes=["RGBTo01Normalization"] * 2
+            ),
             "normalizes by RGBTo01Normalization",
         ),
+        (_ct_without_numbers, "has no std, which CTNormalization needs"),
     ],
 )
 def test_what_cannot_be_continued_is_one_clear_sentence(tmp_path: Path, edit: Edit, said: str) -> None:

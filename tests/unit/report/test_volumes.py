@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from medmtl.data.viewing import viewing_plane, window
 from medmtl.report.contours import draw_contours, prediction_outline
-from medmtl.report.volumes import Volume, viewing_plane, window
+from medmtl.report.volumes import Volume
 
 
 @pytest.mark.parametrize(
