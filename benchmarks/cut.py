@@ -1,217 +1,157 @@
-"""Times a training step at the cut beside equal weights and beside the ordinary way, K whole backwards.
+"""Times a training step of every weighting beside equal weights, and beside the ordinary way, K backwards.
 
 python benchmarks/cut.py [--device cuda] [--size small|acdc] [--compile]    # results/cut-DEVICE-SIZE.json
 
-One dense task and two of cases, then three dense ones with one decoder and with a light one each. All
-variants of one network take turns, step by step, so that a busy machine slows them all. "K backwards" runs
-every task's backward through the whole network and keeps the gradients of all shared parameters, as LibMTL
-does; TorchJD's own way is `mtl_backward` from the pyramid. "x" is against equal weights' joint backward.
+One dense task and two of cases with every method, then three dense ones with one decoder and with a light one
+each. A block of a method's steps lies right beside a block of equal weights', in either order, so that a busy
+machine slows both; "x" is the median ratio of such pairs. On a GPU a block is waited for at its end alone, as
+in training. Memory is the peak of a step above what lies there between steps.
+
+"K backward passes (LibMTL's way)" runs every task's backward through the whole network, keeping the graph,
+and holds the gradients of all shared parameters of all tasks; TorchJD's own way is `mtl_backward` from the
+pyramid. "diagnostics" compares gradients on one step of twenty, whatever is weighed.
+
+On a GPU it also looks for waits: one step of each method that weighs losses under
+`torch.cuda.set_sync_debug_mode("error")`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import gc
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from cut_ways import (
+    LOSS_BASED,
+    METHODS,
+    ONE_DENSE,
+    SIZES,
+    THREE_DENSE,
+    Bench,
+    Step,
+    k_backwards,
+    make_bench,
+    stepper,
+    torchjd_way,
+)
 from record import write_result
 
-from medmtl.data.columns import Column
-from medmtl.engine import train_step
-from medmtl.engine.comparison import reached_parameters
-from medmtl.models import Features, MultiTaskNetwork
-from medmtl.tasks import Task, build_network, build_task, task_losses
-from medmtl.types import Batch
-from medmtl.weighting import Gradients, build_weighting
+from medmtl.types import ConfigError
 
-SIZES: dict[str, dict[str, Any]] = {
-    "small": {"widths": [16, 32, 64], "shape": (48, 48, 8), "cases": 2},
-    "acdc": {"widths": [32, 64, 128, 256, 256], "shape": (128, 128, 16), "cases": 4},
-}
-COLUMNS = {
-    "anatomy": Column("anatomy", "mask", labels={"RV": 1, "MYO": 2, "LV": 3}),
-    "t1": Column("t1", "map", unit="ms"),
-    "ecv": Column("ecv", "map", unit="%"),
-    "disease": Column("disease", "category", classes=("NOR", "DCM", "HCM")),
-    "LV_EF": Column("LV_EF", "value", unit="%"),
-}
-SECTIONS = {
-    "anatomy": {"type": "segmentation", "target": "anatomy", "deep_supervision": 2},
-    "t1": {"type": "dense_regression", "target": "t1"},
-    "ecv": {"type": "dense_regression", "target": "ecv"},
-    "disease": {"type": "classification", "target": "disease"},
-    "function": {"type": "regression", "targets": ["LV_EF"]},
-}
-ONE_DENSE = ("anatomy", "disease", "function")
-THREE_DENSE = ("anatomy", "t1", "ecv")
-METHODS = ("gradnorm", "mgda", "pcgrad", "cagrad", "nash-mtl", "imtl-g", "aligned-mtl", "upgrad")
+FEW = ("gradnorm", "mgda", "pcgrad", "cagrad")
+"""Methods that are timed on the other networks too."""
 
 
-@dataclass
-class Bench:
-    """A network, a batch, and how to step.
+class Clock:
+    """Times blocks of steps beside blocks of equal weights' steps.
 
-    Attributes:
-        network: on the device.
-        tasks: by name.
-        batch: on the device.
-        autocast: mixed precision, or None.
+    Args:
+        bench: the network.
+        until: clock time at which no further round begins.
     """
 
-    network: MultiTaskNetwork
-    tasks: Mapping[str, Task]
-    batch: Batch
-    autocast: torch.dtype | None
+    def __init__(self, bench: Bench, until: float) -> None:
+        self.bench, self.until = bench, until
+        self.device = bench.batch.image.device
+        self.equal = stepper(bench, "ew")
+        self.rows: dict[str, Any] = {}
 
-    def losses(self, pyramid: list[torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-        """Of every task; the pyramid is kept in the list."""
-        b = self.batch
-        device = b.image.device.type
-
-        def keep(features: Features) -> Features:
-            if pyramid is None:
-                return features
-            # Clones: a level feeds the next one, and a library that stops at one must not cut off the other.
-            pyramid.extend(level.clone() for level in features.pyramid)
-            return replace(features, pyramid=pyramid)
-
-        with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
-            outputs = self.network(b.image, b.case_of_frame, b.spacing_mm, b.covariates, cut=keep)
-        return task_losses(self.tasks, outputs, b)[0]
-
-
-def make_bench(names: Sequence[str], decoders: str, size: str, device: torch.device, compiled: bool) -> Bench:
-    """The network and a batch of noise in which everything is labelled; its content does not matter."""
-    how = SIZES[size]
-    levels = len(how["widths"])
-    backbone = {
-        "type": "unet", "widths": how["widths"], "decoders": decoders,
-        "kernels": [[3, 3, 1], *[[3, 3, 3]] * (levels - 1)],
-        "strides": [[1, 1, 1], *[[2, 2, 1]] * (levels - 1)],
-    }  # fmt: skip
-    tasks = {name: build_task(name, SECTIONS[name], COLUMNS) for name in names}
-    network = build_network(backbone, tasks, in_channels=1).to(device).train()
-    if compiled:
-        network.compile_trunk(tasks_apart=True)
-    cases, shape = how["cases"], how["shape"]
-    frames = 2 * cases
-    torch.manual_seed(0)
-    targets = {
-        "anatomy": torch.randint(0, 4, (frames, *shape)),
-        "t1": torch.randn(frames, *shape),
-        "ecv": torch.randn(frames, *shape),
-        "disease": torch.arange(cases) % 3,
-        "LV_EF": torch.randn(cases),
-    }
-    counts = {name: len(target) for name, target in targets.items()}
-    batch = Batch(
-        image=torch.randn(frames, 1, *shape).to(device),
-        case_of_frame=torch.arange(cases).repeat_interleave(2).to(device),
-        spacing_mm=torch.full((cases, 3), 1.5).to(device),
-        covariates=torch.empty(cases, 0).to(device),
-        targets={name: target.to(device) for name, target in targets.items()},
-        counts=counts,
-    )
-    return Bench(network, tasks, batch, torch.bfloat16 if device.type == "cuda" else None)
-
-
-def stepper(bench: Bench, method: str, *, sketch: int = 0, **options: Any) -> Callable[[], None]:
-    """medmtl's step with a method."""
-    how = {"sketch": sketch} if sketch else {}
-    weighting = build_weighting(method, tuple(bench.tasks), **how).to(bench.batch.image.device)
-    optimizer = torch.optim.AdamW(bench.network.parameters(), lr=1e-5)
-
-    def step() -> None:
-        train_step(
-            bench.network, bench.batch, bench.tasks, weighting, optimizer, autocast=bench.autocast, **options
-        )
-
-    return step
-
-
-def k_backwards(bench: Bench, method: str = "pcgrad") -> Callable[[], None]:
-    """The ordinary way: every task's backward through the whole network."""
-    weighting: Any = build_weighting(method, tuple(bench.tasks))
-    optimizer = torch.optim.AdamW(bench.network.parameters(), lr=1e-5)
-    parameters = list(bench.network.parameters())
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        pyramid: list[torch.Tensor] = []
-        losses = bench.losses(pyramid)
-        shared = {id(p) for p in reached_parameters(pyramid)}
-        found = {
-            name: torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-            for name, loss in losses.items()
-        }
-        rows = {
-            name: [
-                torch.zeros_like(p) if g is None else g
-                for p, g in zip(parameters, gs, strict=True)
-                if id(p) in shared
-            ]
-            for name, gs in found.items()
-        }
-        weighting(losses, gradients=Gradients.of(rows))
-        for i, parameter in enumerate(parameters):
-            factor = weighting.weights if id(parameter) in shared else dict.fromkeys(losses, 1.0)
-            parts = [found[name][i] * factor[name] for name in losses if found[name][i] is not None]
-            parameter.grad = torch.stack(parts).sum(0) if parts else None
-        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-        optimizer.step()
-
-    return step
-
-
-def torchjd_way(bench: Bench) -> Callable[[], None]:
-    """TorchJD's `mtl_backward` from the pyramid with PCGrad."""
-    from torchjd.aggregation import PCGrad
-    from torchjd.autojac import jac_to_grad, mtl_backward
-
-    optimizer = torch.optim.AdamW(bench.network.parameters(), lr=1e-5)
-    aggregator = PCGrad()
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        pyramid: list[torch.Tensor] = []
-        losses = list(bench.losses(pyramid).values())
-        shared = reached_parameters(pyramid)
-        mtl_backward(losses, pyramid, parallel_chunk_size=1)
-        jac_to_grad(shared, aggregator)
-        optimizer.step()
-
-    return step
-
-
-def timed(steps: Mapping[str, Callable[[], None]], device: torch.device, repeats: int) -> dict[str, Any]:
-    """Median seconds of each, and peak memory on a GPU; they take turns."""
-    taken: dict[str, list[float]] = {name: [] for name in steps}
-    peaks: dict[str, int] = {}
-    for turn in range(repeats + 2):
-        for name, step in steps.items():
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-                torch.cuda.reset_peak_memory_stats()
-            began = time.perf_counter()
+    def block(self, step: Step, steps: int) -> tuple[float, float]:
+        """Seconds per step, and peak MiB above what was there before."""
+        gpu, before = self.device.type == "cuda", 0
+        if gpu:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        began = time.perf_counter()
+        for _ in range(steps):
             step()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-                peaks[name] = torch.cuda.max_memory_allocated()
-            if turn >= 2:
-                taken[name].append(time.perf_counter() - began)
-    reference = next(iter(steps))
-    result = {}
-    for name, seconds in taken.items():
-        ratios = [s / b for s, b in zip(seconds, taken[reference], strict=True)]
-        result[name] = {"ms": round(1e3 * median(seconds), 2), "x": round(median(ratios), 3)}
-        if name in peaks:
-            result[name]["peak MiB"] = round(peaks[name] / 2**20)
-    return result
+        if gpu:
+            torch.cuda.synchronize()
+        seconds = (time.perf_counter() - began) / steps
+        return seconds, (torch.cuda.max_memory_allocated() - before) / 2**20 if gpu else math.nan
+
+    def time(self, name: str, step: Step, rounds: int, steps: int) -> None:
+        """Rounds of two blocks each; a way that does not run says why."""
+        try:
+            self.block(step, 3)  # first allocations, algorithms
+        except (RuntimeError, ValueError, torch.OutOfMemoryError) as error:
+            self.rows[name] = {"fails": str(error).splitlines()[0]}
+            return
+        pairs = []
+        for turn in range(rounds):
+            if pairs and time.perf_counter() > self.until:
+                break
+            if turn % 2:
+                own, equal = self.block(step, steps), self.block(self.equal, steps)
+            else:
+                equal, own = self.block(self.equal, steps), self.block(step, steps)
+            pairs.append((own, equal))
+        ratios = [own[0] / equal[0] for own, equal in pairs]
+        row = {"ms": round(1e3 * median(own[0] for own, _ in pairs), 2), "x": round(median(ratios), 4)}
+        row |= {"from": round(min(ratios), 3), "to": round(max(ratios), 3), "rounds": len(pairs)}
+        if self.device.type == "cuda":
+            row["peak MiB"] = round(max(own[1] for own, _ in pairs))
+        self.rows[name] = row
+        print(f"{name:44} {row}", flush=True)
+
+
+def waits(bench: Bench) -> dict[str, str]:
+    """Which methods that weigh losses make the host wait for the GPU within a step."""
+    found = {}
+    for method in LOSS_BASED:
+        step = stepper(bench, method)
+        for _ in range(3):
+            step()
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step()
+            found[method] = "never"
+        except RuntimeError as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            found[method] = f"{str(error).splitlines()[0]} ({Path(place.filename).name}:{place.lineno})"
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return found
+
+
+def ways_of(bench: Bench, *, all_methods: bool) -> dict[str, Callable[[], Step]]:
+    """What is timed on a network, by name; built when its turn comes."""
+    ways: dict[str, Callable[[], Step]] = {"ew": lambda: stepper(bench, "ew")}
+    if all_methods:
+        for method in LOSS_BASED[1:]:
+            ways[method] = partial(stepper, bench, method)
+        ways["uw-so, effective_tasks 2"] = partial(stepper, bench, "uw-so", effective_tasks=2.0)
+        ways["diagnostics on every 20th step"] = partial(stepper, bench, "ew", compare_every=20)
+    for method in METHODS if all_methods else FEW:
+        ways[method] = partial(stepper, bench, method)
+    for method in ("gradnorm", "pcgrad"):
+        ways[f"{method}, sketch 0"] = partial(stepper, bench, method, sketch=0)
+    ways["K backward passes (LibMTL's way), pcgrad"] = partial(k_backwards, bench)
+    ways["TorchJD mtl_backward, pcgrad"] = partial(torchjd_way, bench)
+    return ways
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown: time and memory over equal weights'."""
+    lines = ["| | x | ms | memory x |", "|---|---|---|---|"]
+    memory = rows.get("ew", {}).get("peak MiB")
+    for name, row in rows.items():
+        if "fails" in row:
+            lines.append(f"| {name} | {row['fails']} | | |")
+            continue
+        share = f"{row['peak MiB'] / memory:.2f}" if memory and "peak MiB" in row else ""
+        lines.append(f"| {name} | {row['x']:.3f} | {row['ms']:.1f} | {share} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -219,42 +159,54 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", default="small", choices=SIZES)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=4.0, help="no new round begins after so many")
     asked = parser.parse_args()
     device = torch.device(asked.device)
+    began = time.perf_counter()
     if device.type == "cpu":
         torch.set_num_threads(1)
-    found: dict[str, Any] = {}
-    for title, names, decoders in (
-        ("one dense task, two of cases", ONE_DENSE, "shared"),
-        ("three dense tasks, one decoder", THREE_DENSE, "shared"),
-        ("three dense tasks, a light decoder each", THREE_DENSE, "separate"),
-    ):
-        bench = make_bench(names, decoders, asked.size, device, asked.compile)
-        steps = {"ew": stepper(bench, "ew"), "ew, compared on every step": stepper(bench, "ew", compare=True)}
-        steps |= {method: stepper(bench, method) for method in METHODS}
-        steps |= {
-            f"{method}, sketch 8": stepper(bench, method, sketch=8) for method in ("gradnorm", "cagrad")
-        }
-        steps["K backwards (pcgrad)"] = k_backwards(bench)
-        try:
-            torchjd = torchjd_way(bench)
-            torchjd()
-            steps["TorchJD mtl_backward (pcgrad)"] = torchjd
-        except (ImportError, RuntimeError, ValueError) as error:
-            found[f"{title}: TorchJD"] = str(error).splitlines()[0]
-        found[title] = timed(steps, device, asked.repeats)
-    name = f"cut-{device.type}-{asked.size}{'-compiled' if asked.compile else ''}"
     flags = f"--device {asked.device} --size {asked.size}{' --compile' if asked.compile else ''}"
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "one thread"
+    name = f"cut-{device.type}-{asked.size}{'-compiled' if asked.compile else ''}"
     settings = {
-        "device": gpu,
-        "repeats": asked.repeats,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "one thread",
+        "rounds": asked.rounds,
         "network": SIZES[asked.size],
         "precision": "bfloat16" if device.type == "cuda" else "float32",
     }
-    print(write_result(name, f"python benchmarks/cut.py {flags}", {"settings": settings, "steps": found}))
-    print(json.dumps(found, indent=2))
+    steps: dict[str, Any] = {}
+    found: dict[str, Any] = {"settings": settings, "steps": steps}
+    # Seconds of the whole budget at which each network's share of it ends.
+    for title, names, decoders, share in (
+        ("one dense task, two of cases", ONE_DENSE, "shared", 0.7),
+        ("three dense tasks, one decoder", THREE_DENSE, "shared", 0.85),
+        ("three dense tasks, a light decoder each", THREE_DENSE, "separate", 1.0),
+    ):
+        bench = make_bench(names, decoders, asked.size, device, asked.compile)
+        whole = names == ONE_DENSE
+        if whole and device.type == "cuda":
+            found["waits for the GPU"] = waits(bench)
+            print(found["waits for the GPU"], flush=True)
+        clock = Clock(bench, began + 60 * asked.minutes * share)
+        clock.block(clock.equal, 5)
+        for way, make in ways_of(bench, all_methods=whole).items():
+            if time.perf_counter() > clock.until and way not in ("ew", *METHODS):
+                continue
+            try:
+                step = make()
+            except (ImportError, ConfigError) as error:
+                clock.rows[way] = {"fails": str(error).splitlines()[0]}
+                continue
+            length = 20 if way.startswith("diagnostics") else 4 if device.type == "cuda" else 1
+            clock.time(way, step, max(2, asked.rounds // 2) if length == 20 else asked.rounds, length)
+            steps[title] = clock.rows
+            path = write_result(name, f"python benchmarks/cut.py {flags}", found)
+        print(f"\n{title}\n\n{table(clock.rows)}\n", flush=True)
+        del clock, bench
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    print(path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What every result file says of itself: command, commit, machine, versions."""
+"""What every result file says of itself: command, commit, machine, versions.
+
+Importing it makes a checkout that is not installed importable, so that benchmarks run from one.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,15 @@ import json
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
 PACKAGES = ("medmtl", "torch", "monai", "pytorch-ignite", "numpy")
 
 
@@ -22,6 +29,13 @@ def commit() -> str:
     return described.stdout.strip() or "unknown"
 
 
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "from the checkout"
+
+
 def write_result(name: str, command: str, measured: dict[str, Any]) -> Path:
     """Write ``results/<name>.json``."""
     result = {
@@ -30,7 +44,7 @@ def write_result(name: str, command: str, measured: dict[str, Any]) -> Path:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
         "versions": {
             "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
+            **{package: _version(package) for package in PACKAGES},
         },
         **measured,
     }

@@ -1,417 +1,293 @@
-"""Loss-based weightings beside each other on small problems, on a CPU.
+"""Loss-based weightings beside each other on small problems, all of them trained side by side.
 
-python benchmarks/weighting_toys.py [PROBLEM ...]    # writes benchmarks/results/weighting-toys.json
+python benchmarks/weighting_toys.py [PROBLEM ...] [--device cuda]    # -> results/weighting-toys.json
 
 Problems that are not named keep the results that the file has, if they were got with the same settings.
 
-Problems: GradNorm's toy with 2 and 10 tasks, and mixes of classification and regression whose losses differ
-in size by orders of magnitude, with label noise, few samples and missing labels. A 4-layer ReLU trunk of 100,
-a linear head per task, Adam, half a cosine; the learning rate and a method's own parameter are chosen on
-validation data of two seeds that are not reported.
+Problems: GradNorm's toy with 2 and 10 tasks, and mixes of classification and regression whose losses
+differ in size by orders of magnitude, with label noise, few samples and missing labels. A 4-layer ReLU
+trunk of 100, a linear head per task, Adam, half a cosine; the learning rate and a method's own parameter
+are chosen on validation data of two seeds that are not reported.
 
-Reported per method and problem, over the other seeds: each task's test risk over that of a predictor that has
-learned nothing (squared error of the mean; error rate of the most frequent class), their mean, the worst, and
-delta-m, the mean relative change of the risk against a network for that task alone (negative is better).
+Reported per method and problem, over the other seeds: each task's test risk over that of a predictor
+that has learned nothing (squared error of the mean; error rate of the most frequent class), their mean,
+the worst, and delta-m, the mean relative change of the risk against a network for that task alone
+(negative is better).
 """
 
 from __future__ import annotations
 
-import itertools
+import argparse
 import json
 import math
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parent / "papers"))
+
+import results
 import torch
-from record import RESULTS, write_result
-from torch import Tensor, nn
+from side_by_side import SideBySide, builder
+from torch import Tensor
+from toy_problems import PROBLEMS, UNSCORED, Problem, risk, sample_losses, trivial
 
-from medmtl.weighting import Weighting, build_weighting
-
-PATH = RESULTS / "weighting-toys.json"
-SEEDS = tuple(range(6))
-TUNING_SEEDS = (100, 101)
+SEEDS, TUNING_SEEDS = 6, 2
 RATES = (1e-3, 3e-3)
-STEPS = 1000
-BATCH = 32
+STEPS, BATCH, WIDTH = 1000, 32, 100
 TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
-UNSCORED = ("noise",)
-"""Tasks that nobody can learn: they only disturb."""
+Arm = tuple[str, Any]
 
 
-@dataclass
-class Target:
-    """One task's labels of all samples of a seed."""
-
-    kind: str  # "squared", "classes" or "binary"
-    train: Tensor
-    val: Tensor
-    test: Tensor
-    labelled: Tensor  # (N,) bool, of the training samples
-
-    @property
-    def outputs(self) -> int:
-        return int(self.train.max()) + 1 if self.kind == "classes" else self.train.shape[1]
-
-
-@dataclass
-class Problem:
-    """Inputs and targets of one seed."""
-
-    train: Tensor
-    val: Tensor
-    test: Tensor
-    targets: dict[str, Target] = field(default_factory=dict)
-
-
-# --------------------------------------------------------------------------------------------------- problems
-
-
-def gradnorm_toy(scales: Sequence[float]) -> Callable[[int], Problem]:
-    """Chen et al., ICML 2018: sigma_i tanh((B + e_i) x), 250 inputs, 100 outputs, B 10, e 3.5.
-
-    The paper leaves the scale of x open; 0.01 is that of public reproductions, where tanh is not yet flat.
-    The network sees x times 100. The paper does not list the 10 sigmas; these, too, are those in use.
-    """
-
-    def make(seed: int) -> Problem:
-        g = torch.Generator().manual_seed(seed)
-        x = torch.randn(9000, 250, generator=g)
-        shared = 10 * torch.randn(250, 100, generator=g)
-        problem = Problem(x[:6000], x[6000:7000], x[7000:])
-        for i, scale in enumerate(scales):
-            y = scale * torch.tanh(0.01 * x @ (shared + 3.5 * torch.randn(250, 100, generator=g)))
-            add(problem, f"sigma{scale:g}_{i}", "squared", y)
-        return problem
-
-    return make
-
-
-def add(problem: Problem, name: str, kind: str, y: Tensor, labelled: Tensor | None = None) -> None:
-    n, m = len(problem.train), len(problem.val)
-    seen = torch.ones(n, dtype=torch.bool) if labelled is None else labelled
-    problem.targets[name] = Target(kind, y[:n], y[n : n + m], y[n + m :], seen)
-
-
-def cohort(n_train: int, seed: int) -> tuple[Problem, Tensor, torch.Generator]:
-    """Inputs and what they share: 16 hidden causes of 30 inputs."""
-    g = torch.Generator().manual_seed(seed)
-    x = torch.randn(n_train + 3000, 30, generator=g)
-    hidden = torch.tanh(x @ torch.randn(30, 16, generator=g) / 4)
-    return Problem(x[:n_train], x[n_train : n_train + 1000], x[n_train + 1000 :]), hidden, g
-
-
-def values(hidden: Tensor, n: int, noise: float, scale: float, g: torch.Generator) -> Tensor:
-    """``n`` values of unit variance times ``scale``; ``noise`` is the part of the variance that is noise."""
-    clean = torch.sin(hidden @ torch.randn(16, n, generator=g) / 2)
-    clean = (clean - clean.mean(0)) / clean.std(0)
-    blur = torch.randn(clean.shape, generator=g)
-    return scale * (math.sqrt(1 - noise) * clean + math.sqrt(noise) * blur)
-
-
-def classes(hidden: Tensor, n: int, wrong: float, g: torch.Generator) -> Tensor:
-    """``n`` classes, a part ``wrong`` of the labels drawn at random."""
-    label = (hidden @ torch.randn(16, n, generator=g)).argmax(1)
-    drawn = torch.randint(n, label.shape, generator=g)
-    return torch.where(torch.rand(len(label), generator=g) < wrong, drawn, label)
-
-
-def outlines(hidden: Tensor, n: int, wrong: float, g: torch.Generator) -> Tensor:
-    """``n`` binary outputs."""
-    bits = (hidden @ torch.randn(16, n, generator=g) > 0).float()
-    flip = (torch.rand(bits.shape, generator=g) < wrong).float()
-    return (bits - flip).abs()
-
-
-def three(seed: int) -> Problem:
-    """As on ACDC: 20 binary outputs, 5 classes, and values whose squared error starts at 0.02."""
-    problem, hidden, g = cohort(2000, seed)
-    add(problem, "outline", "binary", outlines(hidden, 20, 0.05, g))
-    add(problem, "disease", "classes", classes(hidden, 5, 0.1, g))
-    add(problem, "function", "squared", values(hidden, 3, 0.05, 0.14, g))
-    return problem
-
-
-def unlike(seed: int) -> Problem:
-    """One task is learned to nothing, one is mostly noise, one only noise, and two are to be learned."""
-    problem, hidden, g = cohort(2000, seed)
-    add(problem, "disease", "classes", classes(hidden, 5, 0.1, g))
-    add(problem, "easy", "squared", hidden[:, :2].clone())
-    add(problem, "noisy", "squared", values(hidden, 3, 0.7, 3.0, g))
-    add(problem, "noise", "squared", torch.randn(len(hidden), 1, generator=g))
-    add(problem, "function", "squared", values(hidden, 3, 0.05, 0.14, g))
-    return problem
-
-
-def twelve(seed: int) -> Problem:
-    """4 outlines, 4 classifications, 4 values in units from 0.01 to 100; labels get rarer with each task."""
-    problem, hidden, g = cohort(2000, seed)
-    for i in range(4):
-        for kind in ("outline", "disease", "function"):
-            rare = 0.9 ** (3 * i + ("outline", "disease", "function").index(kind)) - 0.25
-            labelled = torch.rand(len(problem.train), generator=g) < rare
-            if kind == "outline":
-                y = outlines(hidden, 10, 0.05, g)
-            elif kind == "disease":
-                y = classes(hidden, 3 + i, 0.1, g)
-            else:
-                y = values(hidden, 2, 0.1, (0.01, 100.0, 1.0, 0.1)[i], g)
-            shape = {"outline": "binary", "disease": "classes", "function": "squared"}[kind]
-            add(problem, f"{kind}{i}", shape, y, labelled)
-    return problem
-
-
-PROBLEMS: dict[str, Callable[[int], Problem]] = {
-    "gradnorm-2": gradnorm_toy((1, 100)),
-    "gradnorm-10": gradnorm_toy((1, 50, 30, 70, 20, 80, 10, 40, 60, 90)),
-    "three": three,
-    "unlike": unlike,
-    "twelve": twelve,
-}
-
-
-# --------------------------------------------------------------------------------------------------- networks
-
-
-class Networks(nn.Module):
-    """One network per seed, side by side: every parameter is ``(S, ...)``, so that Adam keeps them apart."""
-
-    def __init__(self, n_inputs: int, heads: Mapping[str, int], seeds: Sequence[int]) -> None:
-        super().__init__()
-        widths = [n_inputs, 100, 100, 100, 100]
-        drawn = [torch.Generator().manual_seed(1000 + seed) for seed in seeds]
-
-        def layer(inputs: int, outputs: int, gain: float) -> nn.ParameterList:
-            weights = [gain / math.sqrt(inputs) * torch.randn(inputs, outputs, generator=g) for g in drawn]
-            zeros = torch.zeros(len(seeds), 1, outputs)
-            return nn.ParameterList([nn.Parameter(torch.stack(weights)), nn.Parameter(zeros)])
-
-        self.trunk = nn.ModuleList(layer(a, b, math.sqrt(2)) for a, b in itertools.pairwise(widths))
-        self.heads = nn.ModuleDict({name: layer(100, n, 0.1) for name, n in heads.items()})
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """``{task: (S, B, outputs)}`` from ``(S, B, inputs)``."""
-        for weight, bias in self.trunk:
-            x = torch.relu(torch.baddbmm(bias, x, weight))
-        return {name: torch.baddbmm(bias, x, weight) for name, (weight, bias) in self.heads.items()}
-
-
-def sample_losses(kind: str, output: Tensor, target: Tensor) -> Tensor:
-    """``(S, B)`` loss of every sample."""
-    if kind == "squared":
-        return (output - target).square().mean(-1)
-    if kind == "binary":
-        return nn.functional.binary_cross_entropy_with_logits(output, target, reduction="none").mean(-1)
-    return nn.functional.cross_entropy(output.movedim(-1, 1), target, reduction="none")
-
-
-def risk(kind: str, output: Tensor, target: Tensor) -> float:
-    """Test error over that of a predictor that has learned nothing."""
-    if kind == "squared":
-        return float((output - target).square().mean() / (target - target.mean(0)).square().mean())
-    if kind == "binary":
-        wrong = ((output > 0).float() != target).float().mean()
-        return float(wrong / torch.minimum(target.mean(0), 1 - target.mean(0)).mean())
-    wrong = (output.argmax(-1) != target).float().mean()
-    return float(wrong / (1 - target.bincount().max() / len(target)))
-
-
-# --------------------------------------------------------------------------------------------------- training
-
-Build = Callable[[tuple[str, ...]], Weighting]
-
-
-def train(problems: Sequence[Problem], seeds: Sequence[int], build: Build, rate: float) -> Networks:
-    """One network and one weighting per seed."""
-    tasks = tuple(problems[0].targets)
-    heads = {task: max(problem.targets[task].outputs for problem in problems) for task in tasks}
-    networks = Networks(problems[0].train.shape[1], heads, seeds)
-    weightings = [build(tasks) for _ in seeds]
-    learned = [group for weighting in weightings for group in weighting.parameter_groups()]
-    optimizer = torch.optim.Adam([{"params": list(networks.parameters())}, *learned], lr=rate)
-    x = torch.stack([problem.train for problem in problems])
-    y = {t: torch.stack([problem.targets[t].train for problem in problems]) for t in tasks}
-    seen = {t: torch.stack([problem.targets[t].labelled for problem in problems]) for t in tasks}
-    draws = [torch.Generator().manual_seed(2000 + seed) for seed in seeds]
-    row = torch.arange(len(seeds))[:, None]
-    per_epoch = x.shape[1] // BATCH
-    for step in range(STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / STEPS))
-        index = torch.stack([torch.randint(x.shape[1], (BATCH,), generator=g) for g in draws])
-        outputs = networks(x[row, index])
-        losses, counts = {}, {}
-        for t in tasks:
-            labelled = seen[t][row, index].float()
-            each = sample_losses(problems[0].targets[t].kind, outputs[t], y[t][row, index])
-            losses[t] = ((each * labelled).sum(1) / labelled.sum(1).clamp_min(1)).unbind()
-            counts[t] = labelled.sum(1).tolist()
-        present = [{t: losses[t][s] for t in tasks if counts[t][s]} for s in range(len(seeds))]
-        totals = [weighting(found) for weighting, found in zip(weightings, present, strict=True) if found]
-        if totals:  # a rare task alone may have no label in the batches of all seeds
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(totals).sum().backward()
-            optimizer.step()
-        if (step + 1) % per_epoch == 0:
-            for weighting in weightings:
-                weighting.end_epoch()
-    return networks
-
-
-@torch.no_grad()
-def risks(networks: Networks, problems: Sequence[Problem], split: str) -> list[dict[str, float]]:
-    """Risk of each task, per seed."""
-    outputs = networks(torch.stack([getattr(problem, split) for problem in problems]))
+def arms_of(problem: Problem) -> list[Arm]:
+    """Every method's candidates, ``(method, options)``; a single task's options are its fixed weights."""
+    tasks = list(problem.targets)
+    at = {"normalize_losses": "trivial", "trivial_losses": trivial(problem)}
+    criteria = {t: "l2" if v.kind == "squared" else "cross-entropy" for t, v in problem.targets.items()}
+    share = {"type": "uw-so", "effective_tasks": 0.8 * len(tasks)}
+    reference = {"reference": tasks[0]}
+    single = [(f"single: {t}", [float(t == u) for u in tasks]) for t in tasks if t not in UNSCORED]
+    tuned = [("uw-so, T tuned", {"type": "uw-so", "temperature": t}) for t in TEMPERATURES]
     return [
-        {
-            t: risk(v.kind, outputs[t][s], getattr(v, split))
-            for t, v in problem.targets.items()
-            if t not in UNSCORED
-        }
-        for s, problem in enumerate(problems)
+        *single,
+        ("ew", {"type": "ew"}),
+        ("ew, trivial loss", {"type": "normalized", "raw": "constant", "normalizer": "none", **at}),
+        ("uw", {"type": "uw", "criteria": criteria}),
+        ("uw-revised", {"type": "uw-revised"}),
+        ("uw-o", {"type": "uw-o"}),
+        *tuned,
+        *((f"{name}, trivial loss", {**options, **at}) for name, options in tuned),
+        ("uw-so, effective", share),
+        ("uw-so, effective, trivial loss", {**share, **at}),
+        ("dwa", {"type": "dwa"}),
+        ("gls", {"type": "gls"}),
+        ("imtl-l", {"type": "imtl-l"}),
+        ("rlw", {"type": "rlw"}),
+        ("handcrafted", {"type": "handcrafted", **reference}),
+        ("dynamic-scaling", {"type": "dynamic-scaling", **reference}),
+        ("weight-learning", {"type": "weight-learning"}),
+        ("balanced", {"type": "balanced"}),
+        ("balanced, power 0", {"type": "balanced", "power": 0.0}),
+        ("balanced, power 1", {"type": "balanced", "power": 1.0}),
+        (
+            "balanced, power 1, unbounded",
+            {"type": "balanced", "power": 1.0, "floor": 0.0, "effective_share": 0.01},
+        ),
     ]
 
 
-# ---------------------------------------------------------------------------------------------------- methods
+class Adam:
+    """Adam for parameters ``(M, ...)``, a learning rate for each row; rows may sit out a step."""
+
+    def __init__(self, parameters: Mapping[str, Tensor], rates: Mapping[str, Tensor]) -> None:
+        self.parameters, self.rates = parameters, rates
+        self.mean = {n: torch.zeros_like(p) for n, p in parameters.items()}
+        self.square = {n: torch.zeros_like(p) for n, p in parameters.items()}
+        self.steps = {n: torch.zeros_like(rates[n]) for n in parameters}
+
+    @torch.no_grad()
+    def step(self, found: Mapping[str, Tensor], share: float, part: Mapping[str, Tensor]) -> None:
+        """``part[name]``, where given, marks the rows ``(M,)`` that take part."""
+        for name, parameter in self.parameters.items():
+            shape = [-1] + [1] * (parameter.ndim - 1)
+            takes = part[name] if name in part else torch.ones_like(self.steps[name], dtype=torch.bool)
+            self.steps[name] += takes
+            here, steps = takes.view(shape), self.steps[name].clamp_min(1).view(shape)
+            mean, square, gradient = self.mean[name], self.square[name], found[name]
+            mean.copy_(torch.where(here, torch.lerp(mean, gradient, 0.1), mean))
+            square.copy_(torch.where(here, torch.lerp(square, gradient * gradient, 0.001), square))
+            root = (square / (1 - 0.999**steps)).sqrt() + 1e-8
+            change = self.rates[name].view(shape) * share * mean / (1 - 0.9**steps) / root
+            parameter -= torch.where(here, change, 0.0)
 
 
-def trivial(problem: Problem) -> dict[str, float]:
-    """Loss of a predictor that has learned nothing, on the labelled training samples."""
-    found = {}
-    for name, target in problem.targets.items():
-        y = target.train[target.labelled]
-        if target.kind == "squared":
-            found[name] = float((y - y.mean(0)).square().mean())
-        elif target.kind == "binary":
-            p = y.mean(0).clamp(1e-3, 1 - 1e-3)
-            found[name] = float(-(p * p.log() + (1 - p) * (1 - p).log()).mean())
-        else:
-            found[name] = float(torch.special.entr(y.bincount() / len(y)).sum())
-    return found
+class Trainings:
+    """All arms on all slots (rate, seed) of one problem, a network for each."""
 
-
-def criteria(problem: Problem) -> dict[str, str]:
-    return {t: "l2" if v.kind == "squared" else "cross-entropy" for t, v in problem.targets.items()}
-
-
-def methods(problem: Problem) -> dict[str, list[dict[str, Any]]]:
-    """Candidates of every method, the best of which (on validation data) is reported."""
-    k = len(problem.targets)
-    at = {"normalize_losses": "trivial", "trivial_losses": trivial(problem)}
-    return {
-        "ew": [{"type": "ew"}],
-        "ew, trivial loss": [{"type": "normalized", "raw": "constant", "normalizer": "none", **at}],
-        "uw": [{"type": "uw", "criteria": criteria(problem)}],
-        "uw-revised": [{"type": "uw-revised"}],
-        "uw-o": [{"type": "uw-o"}],
-        "uw-so, T tuned": [{"type": "uw-so", "temperature": t} for t in TEMPERATURES],
-        "uw-so, T tuned, trivial loss": [{"type": "uw-so", "temperature": t, **at} for t in TEMPERATURES],
-        "uw-so, effective": [{"type": "uw-so", "effective_tasks": 0.8 * k}],
-        "uw-so, effective, trivial loss": [{"type": "uw-so", "effective_tasks": 0.8 * k, **at}],
-        "dwa": [{"type": "dwa"}],
-        "gls": [{"type": "gls"}],
-        "imtl-l": [{"type": "imtl-l"}],
-        "rlw": [{"type": "rlw"}],
-        "handcrafted": [{"type": "handcrafted", "reference": next(iter(problem.targets))}],
-        "dynamic-scaling": [{"type": "dynamic-scaling", "reference": next(iter(problem.targets))}],
-        "weight-learning": [{"type": "weight-learning"}],
-        "balanced": [{"type": "balanced"}],
-        "balanced, power 0": [{"type": "balanced", "power": 0.0}],
-        "balanced, power 1": [{"type": "balanced", "power": 1.0}],
-        "balanced, power 1, unbounded": [
-            {"type": "balanced", "power": 1.0, "floor": 0.0, "effective_share": 0.01}
-        ],
-    }
-
-
-def builder(options: Mapping[str, Any]) -> Build:
-    rest = {key: value for key, value in options.items() if key != "type"}
-    return lambda tasks: build_weighting(str(options["type"]), tasks, **rest)
-
-
-def mean(numbers: Sequence[float]) -> float:
-    return sum(numbers) / len(numbers)
-
-
-def spread(numbers: Sequence[float]) -> float:
-    middle = mean(numbers)
-    return math.sqrt(sum((n - middle) ** 2 for n in numbers) / (len(numbers) - 1))
-
-
-def alone(problem: Problem, task: str) -> Problem:
-    return Problem(problem.train, problem.val, problem.test, {task: problem.targets[task]})
-
-
-def single_task(make: Callable[[int], Problem]) -> list[dict[str, float]]:
-    """Test risks of a network per task, its learning rate chosen like everybody's."""
-    tuning, final = [make(seed) for seed in TUNING_SEEDS], [make(seed) for seed in SEEDS]
-    plain = builder({"type": "ew"})
-    found: list[dict[str, float]] = [{} for _ in SEEDS]
-    for task in final[0].targets:
-        if task in UNSCORED:
-            continue
-        one, judged = [alone(p, task) for p in tuning], [alone(p, task) for p in final]
-        score = {}
-        for rate in RATES:
-            tried = risks(train(one, TUNING_SEEDS, plain, rate), one, "val")
-            score[rate] = mean([r[task] for r in tried])
-        networks = train(judged, SEEDS, plain, min(score, key=score.__getitem__))
-        for result, got in zip(found, risks(networks, judged, "test"), strict=True):
-            result.update(got)
-    return found
-
-
-def study(make: Callable[[int], Problem]) -> dict[str, Any]:
-    """Every method on one problem."""
-    single = single_task(make)
-    tuning, final = [make(seed) for seed in TUNING_SEEDS], [make(seed) for seed in SEEDS]
-    results: dict[str, Any] = {
-        "single task": {"risks": {t: round(mean([s[t] for s in single]), 4) for t in single[0]}}
-    }
-    for name, candidates in methods(tuning[0]).items():
-        began = time.perf_counter()
-        tried = []
-        for options, rate in itertools.product(candidates, RATES):
-            found = risks(train(tuning, TUNING_SEEDS, builder(options), rate), tuning, "val")
-            tried.append((mean([mean(list(r.values())) for r in found]), rate, options))
-        _, rate, options = min(tried, key=lambda t: t[0] if math.isfinite(t[0]) else math.inf)
-        found = risks(train(final, SEEDS, builder(options), rate), final, "test")
-        means = [mean(list(r.values())) for r in found]
-        change = [mean([100 * (r[t] / s[t] - 1) for t in r]) for r, s in zip(found, single, strict=True)]
-        results[name] = {
-            "mean risk": round(mean(means), 4),
-            "sd over seeds": round(spread(means), 4),
-            "worst task's risk": round(mean([max(r.values()) for r in found]), 4),
-            "delta_m_percent": round(mean(change), 2),
-            "delta_m_percent sd": round(spread(change), 2),
-            "risks": {t: round(mean([r[t] for r in found]), 4) for t in found[0]},
-            "means of the seeds": [round(m, 4) for m in means],
-            "learning rate": rate,
-            "options": {k: v for k, v in options.items() if k not in ("trivial_losses", "criteria")},
-            "seconds": round(time.perf_counter() - began, 1),
+    def __init__(self, problems: list[Problem], arms: list[Arm], device: torch.device) -> None:
+        self.first, self.arms, self.device = problems[0], arms, device
+        self.tasks = list(self.first.targets)
+        self.seeds, self.slots = len(problems), len(problems) * len(RATES)
+        self.x = torch.stack([p.train for p in problems]).to(device)
+        self.y = {t: torch.stack([p.targets[t].train for p in problems]).to(device) for t in self.tasks}
+        self.seen = torch.stack(
+            [torch.stack([p.targets[t].labelled for t in self.tasks], -1) for p in problems]
+        ).to(device)
+        self.outputs = {
+            t: max(int(p.targets[t].train.max()) + 1 for p in problems)
+            if v.kind == "classes"
+            else v.train.shape[1]
+            for t, v in self.first.targets.items()
         }
-        print(f"  {name:32s}", {k: v for k, v in results[name].items() if "seeds" not in k}, flush=True)
-    return results
+        slot_rates = torch.tensor(RATES, device=device).repeat_interleave(self.seeds)
+        self.rules: list[SideBySide | Tensor] = [
+            torch.tensor(options, device=device).expand(self.slots, -1)
+            if isinstance(options, list)
+            else SideBySide(builder(self.tasks, **options), self.slots, device)
+            for _, options in arms
+        ]
+        self.nets = self._networks()
+        self.learned = {
+            f"{a}/{name}": values
+            for a, rule in enumerate(self.rules)
+            if isinstance(rule, SideBySide)
+            for name, values in rule.learned.items()
+        }
+        rates = dict.fromkeys(self.nets, slot_rates.repeat_interleave(len(arms)))
+        rates |= dict.fromkeys(self.learned, slot_rates)
+        self.optimizer = Adam({**self.nets, **self.learned}, rates)
+
+    def _networks(self) -> dict[str, Tensor]:
+        widths = [self.x.shape[2], *[WIDTH] * 4, sum(self.outputs.values())]
+        drawn = [torch.Generator().manual_seed(1000 + seed) for seed in range(self.seeds)] * len(RATES)
+        drawn = [torch.Generator().manual_seed(g.initial_seed()) for g in drawn]
+        made = {}
+        for layer in range(5):
+            a, b = widths[layer], widths[layer + 1]
+            gain = math.sqrt(2 / a) if layer < 4 else 0.1 / math.sqrt(a)
+            weight = torch.stack([gain * torch.randn(a, b, generator=g) for g in drawn]).to(self.device)
+            weight = weight[:, None].expand(-1, len(self.arms), -1, -1).flatten(0, 1).clone()
+            made[f"weight{layer}"] = weight.requires_grad_()
+            made[f"bias{layer}"] = torch.zeros(len(weight), 1, b, device=self.device, requires_grad=True)
+        return made
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """``{task: (slots, arms, B, outputs)}`` from ``(seeds, B, inputs)``."""
+        x = x.repeat(len(RATES), 1, 1)[:, None].expand(-1, len(self.arms), -1, -1).flatten(0, 1)
+        for layer in range(5):
+            x = torch.baddbmm(self.nets[f"bias{layer}"], x, self.nets[f"weight{layer}"])
+            x = torch.relu(x) if layer < 4 else x
+        whole = x.unflatten(0, (self.slots, -1))
+        return dict(zip(self.tasks, whole.split(list(self.outputs.values()), dim=-1), strict=True))
+
+    def losses(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """``(slots, arms, K)`` on samples ``(seeds, B)``, and ``(slots, K)``: whether any has a label."""
+        row = torch.arange(self.seeds, device=self.device)[:, None]
+        seen = self.seen[row, index].float().repeat(len(RATES), 1, 1)  # (slots, B, K)
+        found = []
+        for k, (task, out) in enumerate(self.forward(self.x[row, index]).items()):
+            y = torch.cat([self.y[task][row, index]] * len(RATES))
+            each = sample_losses(self.first.targets[task].kind, out, y)
+            counts = seen[:, None, :, k].sum(-1)
+            found.append((each * seen[:, None, :, k]).sum(-1) / counts.clamp_min(1))
+        return torch.stack(found, -1), seen.sum(1) > 0
+
+    def step(self, share: float) -> None:
+        """One step of all trainings."""
+        index = torch.randint(self.x.shape[1], (self.seeds, BATCH), device=self.device)
+        losses, present = self.losses(index)
+        seen = torch.where(present[:, None], losses.detach(), torch.nan)
+        total = losses.new_zeros(())
+        weights = []
+        for a, rule in enumerate(self.rules):
+            if isinstance(rule, Tensor):
+                weights.append(rule)
+            else:
+                found, penalty = rule(seen[:, a])
+                weights.append(found)
+                total = total + penalty.sum()
+        total = total + torch.where(present[:, None], torch.stack(weights, 1) * losses, 0.0).sum()
+        names = list(self.optimizer.parameters)
+        gradients = torch.autograd.grad(total, list(self.optimizer.parameters.values()))
+        part = {name: present[:, int(name.rsplit(".", 1)[1])] for name in self.learned if len(self.tasks) > 2}
+        self.optimizer.step(dict(zip(names, gradients, strict=True)), share, part)
+
+    def end_epoch(self) -> None:
+        ended = torch.ones(self.slots, dtype=torch.bool, device=self.device)
+        for rule in self.rules:
+            if isinstance(rule, SideBySide):
+                rule.end_epoch(ended)
+
+    @torch.no_grad()
+    def risks(self, problems: list[Problem], split: str) -> Tensor:
+        """``(rates, seeds, arms, K)``."""
+        out = self.forward(torch.stack([getattr(p, split) for p in problems]).to(self.device))
+        found = torch.empty(len(RATES), self.seeds, len(self.arms), len(self.tasks))
+        for k, task in enumerate(self.tasks):
+            by_rate = out[task].unflatten(0, (len(RATES), self.seeds))
+            for s, problem in enumerate(problems):
+                target = problem.targets[task]
+                y = getattr(target, split).to(self.device)
+                found[:, s, :, k] = risk(target.kind, by_rate[:, s], y).cpu()
+        return found
+
+
+def study(
+    make: Callable[[int], Problem], device: torch.device, steps: int, seeds: int = SEEDS
+) -> dict[str, Any]:
+    """Every method on one problem; the last two seeds choose, the others are reported."""
+    problems = [make(seed) for seed in (*range(seeds), *range(100, 100 + TUNING_SEEDS))]
+    arms = arms_of(problems[-1])
+    trainings = Trainings(problems, arms, device)
+    for step in range(steps):
+        trainings.step(0.5 * (1 + math.cos(math.pi * step / steps)))
+        if (step + 1) % (trainings.x.shape[1] // BATCH) == 0:
+            trainings.end_epoch()
+    val, test = trainings.risks(problems, "val")[:, seeds:], trainings.risks(problems, "test")[:, :seeds]
+    scored = [k for k, task in enumerate(trainings.tasks) if task not in UNSCORED]
+    names = [trainings.tasks[k] for k in scored]
+    alone = torch.empty(seeds, len(scored))
+    results_: dict[str, Any] = {}
+    for name in dict.fromkeys(name for name, _ in arms):
+        tasks = [names.index(name.removeprefix("single: "))] if name.startswith("single") else None
+        of = [scored[k] for k in tasks] if tasks else scored
+        candidates = [a for a, (other, _) in enumerate(arms) if other == name]
+        judged = {
+            (a, r): float(val[r, :, a][:, of].mean().nan_to_num(torch.inf))
+            for a in candidates
+            for r in range(len(RATES))
+        }
+        a, r = min(judged, key=judged.__getitem__)
+        found = test[r, :, a][:, of]
+        if tasks:
+            alone[:, tasks[0]] = found[:, 0]
+            continue
+        results_[name] = entry_of(found, alone, names, RATES[r], arms[a][1])
+    means = alone.mean(0).tolist()
+    return {"single task": {"risks": dict(zip(names, means, strict=True))}, **results_}
+
+
+def entry_of(found: Tensor, alone: Tensor, names: list[str], rate: float, options: Any) -> dict[str, Any]:
+    means = results.mean_sd(found.mean(1).tolist())
+    change = results.mean_sd((100 * (found / alone - 1).mean(1)).tolist())
+    return {
+        "mean risk": means["mean"],
+        "sd over seeds": means["sd"],
+        "worst task's risk": float(found.max(1).values.mean()),
+        "delta_m_percent": change["mean"],
+        "delta_m_percent sd": change["sd"],
+        "risks": dict(zip(names, found.mean(0).tolist(), strict=True)),
+        "means of the seeds": found.mean(1).tolist(),
+        "learning rate": rate,
+        "options": {k: v for k, v in options.items() if k not in ("trivial_losses", "criteria")},
+    }
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    names = sys.argv[1:] or list(PROBLEMS)
+    options = results.parser(__doc__ or "", minutes=10)
+    options.add_argument("problems", nargs="*", metavar="PROBLEM", help=f"of {', '.join(PROBLEMS)}")
+    arguments: argparse.Namespace = options.parse_args()
+    if unknown := set(arguments.problems) - set(PROBLEMS):
+        options.error(f"unknown problem {sorted(unknown)}; choose from {', '.join(PROBLEMS)}")
+    torch.manual_seed(0)
+    clock, out = results.Clock(arguments.minutes), results.Results("weighting-toys", arguments)
+    steps, seeds = (3, 1) if arguments.quick else (STEPS, SEEDS)
     settings: dict[str, Any] = {
-        "steps": STEPS, "batch": BATCH, "seeds": len(SEEDS), "tuning seeds": len(TUNING_SEEDS),
-        "learning rates tried": list(RATES), "temperatures tried": list(TEMPERATURES), "threads": 1,
+        "steps": steps, "batch": BATCH, "seeds": seeds, "tuning seeds": TUNING_SEEDS,
+        "learning rates tried": list(RATES), "temperatures tried": list(TEMPERATURES),
     }  # fmt: skip
-    for name in names:
-        print(name, flush=True)
-        found = study(PROBLEMS[name])
-        kept = json.loads(PATH.read_text()) if PATH.is_file() else {"settings": None}
-        before = kept["problems"] if kept["settings"] == settings else {}
-        measured = {p: {**before, name: found}[p] for p in PROBLEMS if p in before or p == name}
-        command = "python benchmarks/weighting_toys.py"
-        print(write_result(PATH.stem, command, {"settings": settings, "problems": measured}), flush=True)
+    kept = json.loads(out.path.read_text()) if out.path.is_file() else {}
+    known = kept.get("problems", {}) if kept.get("settings") == settings else {}
+    for name in arguments.problems or PROBLEMS:
+        if clock.over:
+            break
+        known[name] = study(PROBLEMS[name], torch.device(arguments.device), steps, seeds)
+        out.update(settings=settings, problems={p: known[p] for p in PROBLEMS if p in known})
+        print(f"{name}, {clock.seconds:.0f} s", flush=True)
+        for method, entry in known[name].items():
+            print(f"  {method:32s}", {k: v for k, v in results.rounded(entry).items() if "seeds" not in k})
+    print(out.path)
 
 
 if __name__ == "__main__":

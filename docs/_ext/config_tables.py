@@ -18,6 +18,7 @@ def config_tables() -> str:
     parts = [_section("Top level", schema, definitions)]
     for name, path in (
         ("PreparationSettings", "preparation"),
+        ("SharingSettings", "backbone.sharing"),
         ("TrainingSettings", "training"),
         ("AugmentationSettings", "training.augmentation"),
     ):

@@ -37,8 +37,8 @@ def _costs(found: dict[str, Any]) -> str:
 
 
 def _cell(rows: dict[str, Any], way: str) -> str:
-    if way not in rows:
-        return "fails"
+    if "x" not in rows.get(way, {}):
+        return "fails" if way in rows else ""
     row, reference = rows[way], next(iter(rows.values()))
     if "peak MiB" not in row:
         return f"{row['x']:.2f}"

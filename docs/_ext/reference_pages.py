@@ -12,8 +12,10 @@ from command_tables import command_tables
 from config_tables import config_tables
 from cut_tables import agreement_table, cost_tables
 from finding_table import finding_table
+from heart_tables import heart_tables
+from paper_tables import paper_tables
 from sphinx.application import Sphinx
-from weighting_pages import toys_table, weighting_pages
+from weighting_pages import toys_lost, toys_table, weighting_pages
 
 import medmtl
 
@@ -24,6 +26,7 @@ INSIDE = (
     "medmtl.data.phantom",
     "medmtl.data.phantom.dicom",
     "medmtl.evaluation.comparison",
+    "medmtl.inference.dicom",
 )
 """Modules further inside whose names a user may import."""
 INTERNAL = {"__main__", "_version", "cli", "config", "verbs"}
@@ -92,6 +95,9 @@ def write_pages(app: Sphinx) -> None:
     for name, text in pages.items():
         write_if_changed(folder / name, text)
     write_if_changed(folder / "_toys.txt", toys_table())
+    write_if_changed(folder / "_toys_lost.txt", toys_lost())
+    for name, text in (paper_tables() | heart_tables()).items():
+        write_if_changed(folder / name, text)
     methods = folder / "weightings"
     methods.mkdir(exist_ok=True)
     pages = {f"{name}.md": page for name, page in weighting_pages().items()}

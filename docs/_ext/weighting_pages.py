@@ -110,6 +110,23 @@ def toys_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def toys_lost() -> str:
+    """Where the default is behind: per problem the rows with a lower mean risk, and by how much."""
+    if not RESULTS.is_file():
+        return ""
+    lines = []
+    for problem, found in json.loads(RESULTS.read_text(encoding="utf-8"))["problems"].items():
+        risks = {name: row["mean risk"] for name, row in found.items() if row.get("mean risk") is not None}
+        own = risks["balanced"]
+        others = {name: risk for name, risk in risks.items() if not name.startswith("balanced")}
+        ahead = sorted((name for name, risk in others.items() if risk < own), key=lambda name: others[name])
+        named = ", ".join(f"{name} ({others[name]:.3f})" for name in ahead) or "none"
+        lines.append(
+            f"- **{problem}**: `balanced` {own:.3f}; lower: {named} ({len(ahead)} of {len(others)})."
+        )
+    return "\n".join(lines) + "\n"
+
+
 def _toys(name: str, results: dict[str, Any]) -> str:
     """Mean test risk of this method's rows on the toys, beside equal weights and the default."""
     own = [row for row in next(iter(results.values()), {}) if row == name or row.startswith(f"{name},")]
