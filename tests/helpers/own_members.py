@@ -32,6 +32,15 @@ class Doubled(Segmentation):
         return 2 * super().loss(output, batch)
 
 
+class TooLarge(Segmentation):
+    """A segmentation whose loss asks for more memory than any GPU has, and gets the GPU's answer."""
+
+    kind = "too-large"
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1000.00 GiB.\nMore lines.")
+
+
 class BreaksAtThirdStep(Segmentation):
     """A segmentation whose loss is NaN from its third step on."""
 

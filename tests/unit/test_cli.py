@@ -270,7 +270,8 @@ def test_the_plan_is_printed_and_written(
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "plan.yaml").read_text()
     assert set(yaml.safe_load(printed)) == {
-        "medmtl_plan", "channels", "spacing_mm", "patch", "normalization", "backbone", "batch_size"
+        "medmtl_plan", "channels", "spacing_mm", "patch", "overview", "normalization", "backbone",
+        "batch_size",
     }  # fmt: skip
     assert "# The median in-plane. Slices lie" in printed
 
