@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -197,6 +198,16 @@ def gradients_of(name: str, chosen: dict[str, Any], *, again: bool) -> tuple[dic
     return {n: p.grad for n, p in network.named_parameters()}, size
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums that several threads share are rounded in any order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("name", "chosen"), CASES)
 def test_computed_again_instead_of_kept_gradients_are_the_same_to_the_last_bit(
     name: str, chosen: dict[str, Any]
@@ -208,6 +219,7 @@ def test_computed_again_instead_of_kept_gradients_are_the_same_to_the_last_bit(
         assert gradient is None or torch.equal(again[parameter], gradient), parameter
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("name", "chosen"), CASES)
 @pytest.mark.parametrize("on", ["last_layers", "shared_parameters"])
 def test_tasks_are_compared_alike_whether_blocks_are_kept_or_computed_again(

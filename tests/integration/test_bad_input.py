@@ -356,7 +356,9 @@ def test_an_image_that_cannot_be_used_is_refused_and_the_others_are_predicted(
 
 def test_a_folder_without_images_is_named(here: Path, refused: Call) -> None:
     (here / "images").mkdir()
-    assert refused("predict", "run", "images", "-o", "new").startswith("images: no NIfTI file")
+    assert refused("predict", "run", "images", "-o", "new").startswith(
+        f"{here / 'images'}: no DICOM and no NIfTI file"
+    )
 
 
 def test_predictions_on_another_grid_are_listed_and_not_scored(here: Path, partly_done: Call) -> None:

@@ -225,9 +225,12 @@ def test_a_claim_of_gigabytes_costs_no_memory(fault: str, tmp_path: Path) -> Non
 
 def test_every_code_that_a_scan_can_give_is_planted() -> None:
     planted = frozenset[str]().union(*(fault.codes for fault in FAULTS.values()))
-    of_labels_and_runs = {code for code in REMEDIES if code.startswith("LABEL_")} | {
-        "TIMEOUT",
+    of_labels_and_runs = {code for code in REMEDIES if code.startswith(("LABEL_", "PACS_"))} | {
+        "CHANGED_WHILE_READ",
         "OUT_OF_MEMORY",
+        "TIMEOUT",
+        "UNEXPECTED",
+        "WORKER_DIED",
     }
     elsewhere = {"GANTRY_TILT", "NO_USABLE_SERIES", "JOINED_SERIES", "VALUE_SCALE"}
     assert set(REMEDIES) - planted == of_labels_and_runs | elsewhere

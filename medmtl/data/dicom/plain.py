@@ -116,7 +116,9 @@ def file_meta(first: bytes, position: int) -> Meta:
             position = value + length
             if element == 0x10:
                 syntax, at = first[value:position].rstrip(b" \0").decode("latin-1"), value
-            if (element == 0x10 and not syntax) or (element == 0 and (vr != b"UL" or length != 4)):
+            if element == 0x10 and (not syntax or syntax.strip("0123456789.")):
+                raise StrangeError
+            if element == 0 and (vr != b"UL" or length != 4):
                 raise StrangeError
     except StructError:
         if len(first) >= BLOCK:
