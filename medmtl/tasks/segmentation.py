@@ -15,6 +15,7 @@ from medmtl.data.prepare import PreparedCase
 from medmtl.losses import SegmentationLoss, boundary_loss, coarser_target, segmentation_loss
 from medmtl.models import Head, SegmentationHead
 from medmtl.tasks.base import TASKS, CaseResult, HeadContext, Output, Task, TaskOptions
+from medmtl.tasks.most_probable import most_probable
 from medmtl.tasks.overlap import mean_dice
 from medmtl.types import Batch
 
@@ -94,7 +95,7 @@ class Segmentation(Task):
     def decode_dense(self, stitched: Tensor, dense: Mapping[str, np.ndarray]) -> np.ndarray:
         """Most probable structure's voxel value."""
         values = np.array([0, *self.labels.values()], dtype=np.uint8)
-        return values[stitched.argmax(1).cpu().numpy()]
+        return values[most_probable(stitched)]
 
     def validate(self, results: Sequence[CaseResult], cases: Sequence[PreparedCase]) -> dict[str, float]:
         """Mean Dice over structures and labelled frames."""

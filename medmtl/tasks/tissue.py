@@ -15,6 +15,7 @@ from medmtl.data.prepare import PreparedCase
 from medmtl.models import Head, TissueHead
 from medmtl.registry import nearest
 from medmtl.tasks.base import TASKS, CaseResult, HeadContext, Output, Task, TaskOptions
+from medmtl.tasks.most_probable import most_probable
 from medmtl.tasks.overlap import mean_dice
 from medmtl.tasks.segmentation import Segmentation, supervised_levels
 from medmtl.types import UNLABELLED, Batch, ConfigError
@@ -100,7 +101,7 @@ class Tissue(Task):
     def decode_dense(self, stitched: Tensor, dense: Mapping[str, np.ndarray]) -> np.ndarray:
         """Most probable tissue's voxel value inside the predicted structure, 0 elsewhere."""
         values = np.array([*self.labels.values()], dtype=np.uint8)
-        tissue = values[stitched.argmax(1).cpu().numpy()]
+        tissue = values[most_probable(stitched)]
         return np.where(dense[self.host] == self._host_value, tissue, 0).astype(np.uint8)
 
     def validate(self, results: Sequence[CaseResult], cases: Sequence[PreparedCase]) -> dict[str, float]:

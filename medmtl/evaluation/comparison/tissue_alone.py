@@ -17,6 +17,7 @@ from medmtl.data.prepare import PreparedCase
 from medmtl.models import Head
 from medmtl.models.heads import DenseHead
 from medmtl.tasks import CaseResult, HeadContext, Tissue
+from medmtl.tasks.most_probable import most_probable
 from medmtl.tasks.overlap import mean_dice
 from medmtl.types import UNLABELLED, OutputError
 
@@ -47,7 +48,7 @@ class TissueAlone(Tissue):
     def decode_dense(self, stitched: Tensor, dense: Mapping[str, np.ndarray]) -> np.ndarray:
         """Most probable tissue's voxel value, everywhere."""
         values = np.array([*self.labels.values()], dtype=np.uint8)
-        return values[stitched.argmax(1).cpu().numpy()]
+        return values[most_probable(stitched)]
 
     def validate(self, results: Sequence[CaseResult], cases: Sequence[PreparedCase]) -> dict[str, float]:
         """Mean Dice inside the true structure; it chooses the epoch that is kept, and nothing else."""
