@@ -6,7 +6,8 @@ python benchmarks/predict.py [--device cuda] [--size acdc] [--studies N] [--soak
 `once`: one call for all studies against one process per study. `monai`: against MONAI's reader and inferer
 in a plain loop. `overlap`: throughput against the slower of reading alone and computing alone. `asked`: a
 classification alone against all tasks. `soak`: resident memory over many studies. `faults`: every tenth
-study is bad, and the process is killed at random moments. Writes benchmarks/results/predict-DEVICE.json.
+study is bad, and the process is killed at random moments. Writes benchmarks/results/predict-DEVICE.json,
+or predict-DEVICE-PARTS.json for some of the parts.
 """
 
 from __future__ import annotations
@@ -326,9 +327,10 @@ def main() -> None:
     finally:
         shutil.rmtree(root, ignore_errors=True)
     told = " ".join(sys.argv[1:])
-    write_result(
-        f"predict-{options.device.split(':')[0]}", f"python benchmarks/predict.py {told}".strip(), measured
-    )
+    name = f"predict-{options.device.split(':')[0]}"
+    if options.parts != ",".join(PARTS):
+        name += f"-{options.parts.replace(',', '-')}"
+    write_result(name, f"python benchmarks/predict.py {told}".strip(), measured)
 
 
 if __name__ == "__main__":
