@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,8 @@ def write_dicom(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     phases, *_, slices = cine.shape
-    seed = [description, str(cine.shape), str(int(cine[0].astype(np.int64).sum()))]
+    voxels = hashlib.sha256(np.ascontiguousarray(cine).tobytes()).hexdigest()
+    seed = [description, str(cine.shape), voxels]
     study_uid = generate_uid(entropy_srcs=["study", study] if study else seed)
     corner = -np.multiply(spacing_mm, np.subtract(cine.shape[1:], 1)) / 2
     body = {

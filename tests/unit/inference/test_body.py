@@ -43,3 +43,13 @@ def test_what_is_not_asked_not_there_or_of_an_unknown_unit_is_left_blank(tmp_pat
 @pytest.mark.parametrize("height", [1.8, 0.0, 18_000.0])
 def test_a_height_that_nobody_has_is_left_blank(tmp_path: Path, height: float) -> None:
     assert body_of(plan_of(tmp_path, height, 70.0), model("height", "weight")) == {"weight": 70.0}
+
+
+def test_phantoms_that_differ_in_one_voxel_pair_are_two_studies(tmp_path: Path) -> None:
+    """Also where their sums agree: a study of two phantoms would be refused, or worse, mixed."""
+    one = np.zeros((1, 4, 4, 3), np.int16)
+    other = one.copy()
+    one[0, 0, 0, 0] = other[0, 1, 0, 0] = 7
+    for name, cine in (("a", one), ("b", other)):
+        write_dicom(tmp_path / name, cine, spacing_mm=(2, 2, 8), time_step_ms=50)
+    assert len({series.study_uid for series in scan([tmp_path]).series}) == 2
