@@ -1,12 +1,14 @@
 """Does learning more tasks harm segmentation, and does it help where few masks are drawn?
 
-python benchmarks/multitask.py [--device cuda] [--parallel 8] [--seeds 5] [--steps N] [--dataset DIR]
+python benchmarks/multitask.py [--device cuda] [--parallel 8] [--seeds 5] [--steps N] [--arms N ...]
+                               [--dataset DIR]
 
 Trainings per seed, of as many steps on as many cases each: four tasks or segmentation alone, with all
 masks or with those of 20 % of the training cases and all diagnoses. Segmentation alone with few masks learns
 from the cases that have one, as it has nothing to learn from the others, and so meets each mask more often
-than many tasks do; a fifth training shows cases with masks more often (``sampling: labels``). All are tested
-on the same cases. Differences are paired by case and seed; their interval is a bootstrap over both. Without
+than many tasks do; a fifth training shows cases with masks more often (``sampling: labels``). A sixth is of
+four tasks, of which the two that draw maps have a light decoder each. All are tested on the same cases.
+Differences are paired by case and seed; their interval is a bootstrap over both. Without
 ``--dataset`` the cases are phantoms; a dataset of another origin (an ingested ACDC) needs the columns
 ``anatomy`` and ``disease``. Writes benchmarks/results/multitask.json, or multitask-NAME.json for a dataset.
 """
@@ -36,8 +38,9 @@ ARMS = (
     "few masks, all diagnoses",
     "few masks alone",
     "few masks, all diagnoses, sampling: labels",
+    "four tasks, a decoder each",
 )
-PAIRS = ((ARMS[0], ARMS[1]), (ARMS[2], ARMS[3]), (ARMS[4], ARMS[3]))
+PAIRS = ((ARMS[0], ARMS[1]), (ARMS[2], ARMS[3]), (ARMS[4], ARMS[3]), (ARMS[5], ARMS[1]))
 SPLITS = {"train": 0.5, "val": 0.1, "test": 0.4}
 TASKS: dict[str, dict[str, Any]] = {
     "anatomy": {"type": "segmentation", "target": "anatomy"},
@@ -56,6 +59,7 @@ def tasks_of(arm: str, columns: Any) -> dict[str, dict[str, Any]]:
         ARMS[2]: ("anatomy", "tissue", "disease"),
         ARMS[3]: ("anatomy",),
         ARMS[4]: ("anatomy", "tissue", "disease"),
+        ARMS[5]: ("anatomy", "tissue", "disease", "function"),
     }[arm]
     has = {"anatomy": "anatomy", "tissue": "tissue", "disease": "disease", "function": "LV_EF"}
     return {name: TASKS[name] for name in named if has[name] in columns}
@@ -66,7 +70,7 @@ def dataset_of(arm: str, root: Path, seed: int) -> Any:
     from medmtl.data import open_dataset
 
     dataset = open_dataset(root)
-    if arm in PAIRS[0]:
+    if arm in (ARMS[0], ARMS[1], ARMS[5]):
         return dataset
     train = [case.case_id for case in dataset.select("train")]
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(7,)))
@@ -91,7 +95,12 @@ def config_of(asked: dict[str, Any], tasks: dict[str, Any], own_grid: bool) -> A
             "seed": asked["seed"],
             "device": asked["device"],
             "preparation": small if own_grid else wide,
-            "backbone": {"type": "unet", "widths": [32, 64, 128, 256], "residual": True},
+            "backbone": {
+                "type": "unet",
+                "widths": [32, 64, 128, 256],
+                "residual": True,
+                "decoders": "separate" if asked["arm"] == ARMS[5] else "shared",
+            },
             "tasks": tasks,
             "training": {
                 "epochs": 4,
@@ -191,6 +200,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each training")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument(
+        "--arms", type=int, nargs="+", default=list(range(len(ARMS))), help="these alone, from 0"
+    )
     parser.add_argument("--cases", type=int, default=100, help="phantoms")
     parser.add_argument("--frames", type=int, default=6, help="of each phantom")
     parser.add_argument("--dataset", type=Path, help="an ingested dataset instead of phantoms")
@@ -216,7 +228,7 @@ def main() -> None:
         jobs = [
             {**common, "arm": arm, "sampling": sampling[arm], "seed": seed}
             for seed in range(asked.seeds)
-            for arm in ARMS
+            for arm in (ARMS[number] for number in sorted(set(asked.arms)))
         ]
         for number, job in enumerate(jobs):
             job["gpu"] = number % asked.gpus if asked.gpus else None
@@ -224,7 +236,10 @@ def main() -> None:
         with ThreadPoolExecutor(asked.parallel) as pool:
             runs = list(pool.map(in_a_process, jobs))
     flags = [f"--device {asked.device} --parallel {asked.parallel} --seeds {asked.seeds}"]
-    flags += [f"--steps {asked.steps}", "" if asked.dataset is None else f"--dataset {asked.dataset.name}"]
+    flags += [
+        f"--steps {asked.steps} --arms {' '.join(map(str, asked.arms))}",
+        "" if asked.dataset is None else f"--dataset {asked.dataset.name}",
+    ]
     measured = {
         "settings": {
             "cases": "phantoms, 64 x 64 x 10" if asked.dataset is None else asked.dataset.name,
@@ -233,7 +248,9 @@ def main() -> None:
             "share of masks kept": FEW,
             "minutes in all": round((time.perf_counter() - began) / 60, 1),
         },
-        "comparisons": [compared(runs, *pair) for pair in PAIRS],
+        "comparisons": [
+            compared(runs, *pair) for pair in PAIRS if {ARMS.index(a) for a in pair} <= set(asked.arms)
+        ],
         "runs": [{key: value for key, value in run.items() if key != "dice"} for run in runs],
     }
     name = "multitask" if asked.dataset is None else f"multitask-{asked.dataset.name}"

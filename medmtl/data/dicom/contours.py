@@ -58,11 +58,6 @@ def is_contour_name(name: str) -> bool:
     return match is not None and match[3].lower() == "manual"
 
 
-def contour_files(folder: Path) -> list[Path]:
-    """The contour files in a folder and all below it, by name."""
-    return sorted(path for path in folder.rglob("*") if is_contour_name(path.name) and path.is_file())
-
-
 def read_contour(path: Path) -> Contour:
     """Reads one contour file.
 

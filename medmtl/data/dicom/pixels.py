@@ -211,16 +211,3 @@ def _named(source: Source) -> Iterator[None]:
     except (OSError, InflationError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CaseError("UNDECODABLE", f"{source.label}: cannot be read ({reason})") from error
-
-
-def read_frame(instance: Instance, frame: int = 0) -> NDArray[Any]:
-    """Stored values ``(rows, columns)`` of one frame of any grey image or mask.
-
-    Args:
-        instance: the file.
-        frame: from 0.
-
-    Raises:
-        CaseError: ``NOT_AN_IMAGE``, ``TRUNCATED``, ``UNDECODABLE``; the message names the file.
-    """
-    return Frames(instance).read(frame)

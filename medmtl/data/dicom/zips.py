@@ -16,7 +16,8 @@ _ENCRYPTED = 0x1
 _END, _END_LENGTH, _LONGEST_COMMENT = b"PK\5\6", 22, 0xFFFF
 _LOCATOR, _LOCATOR_LENGTH = b"PK\6\7", 20
 _END_64 = b"PK\6\6"
-_BROKEN = (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, RuntimeError, NotImplementedError)
+_BROKEN = (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, RuntimeError)
+"""What reading a broken member raises; an unknown method of compression is a RuntimeError."""
 
 
 class Zip:
@@ -38,14 +39,7 @@ class Zip:
                 if offset:
                     member.seek(offset)
                 return member.read(-1 if length is None else length)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            LZMAError,
-            EOFError,
-            RuntimeError,
-            NotImplementedError,
-        ) as error:
+        except _BROKEN as error:
             raise OSError(f"{self._label} is broken: {error}") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medmtl.data.cells import parse_number
@@ -78,11 +77,6 @@ def infer(table: Table, header: str) -> Column | Unusable:
     if len(classes) > MAX_CLASSES:
         return Unusable(f"holds {len(classes)} different texts, too many for classes")
     return Column(name, "category", classes=tuple(sorted(classes)))
-
-
-def text_classes(cells: Sequence[str]) -> tuple[str, ...]:
-    """The different texts of some cells, sorted, without blanks."""
-    return tuple(sorted({cell for cell in cells if not is_blank(cell)}))
 
 
 def _is_number(text: str) -> bool:

@@ -19,6 +19,7 @@ import pydicom.data
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
@@ -28,8 +29,13 @@ from medmtl.data.dicom.codecs import CodecFailed, Coded, ask, decode_frame
 from medmtl.data.dicom.header import Header
 from medmtl.data.dicom.instances import read_instances
 from medmtl.data.dicom.model import Instance
-from medmtl.data.dicom.pixels import Frames, read_frame
+from medmtl.data.dicom.pixels import Frames
 from medmtl.types import CaseError
+
+
+def read_frame(instance: Instance, frame: int = 0) -> NDArray[Any]:
+    return Frames(instance).read(frame)
+
 
 SHIPPED = Path(pydicom.data.__file__).parent / "test_files"
 JPEG = UID("1.2.840.10008.1.2.4.50")
