@@ -170,7 +170,7 @@ def in_parallel(arguments: argparse.Namespace, clock: results.Clock, out: result
 
     with tempfile.TemporaryDirectory() as folder:
         workers = [
-            Worker.start(number, table, names, options, Path(folder))
+            Worker.start(number, table, names, options, Path(folder), arguments.gpus)
             for number, (table, names) in enumerate(shared_out(groups, arguments.parallel))
         ]
 
@@ -206,6 +206,9 @@ def main() -> None:
     options.add_argument("--tables", nargs="+", default=list(TABLES), choices=list(TABLES), metavar="TABLE")
     options.add_argument("--arms", nargs="+", metavar="ARM", help="these alone")
     options.add_argument("--parallel", type=int, default=1, metavar="N", help="processes that share the arms")
+    options.add_argument(
+        "--gpus", nargs="+", default=[], metavar="N", help="numbers of the GPUs that share them"
+    )
     options.add_argument("--profile", action="store_true", help="time a few steps of each table, no more")
     options.add_argument("--course", type=Path, help=argparse.SUPPRESS)  # where a worker writes its scores
     arguments = options.parse_args()
@@ -224,7 +227,7 @@ def main() -> None:
             train(table, arguments, whole, lambda course: None)
         return
     out = results.Results("papers-multi-mnist", arguments)
-    settings = {name: getattr(arguments, name) for name in ("seeds", "minutes", "epochs", "parallel")}
+    settings = {name: getattr(arguments, name) for name in ("seeds", "minutes", "epochs", "parallel", "gpus")}
     out.update(settings={**settings, "batch": 128, "products": "TF32"})
     if arguments.parallel > 1:
         in_parallel(arguments, whole, out)

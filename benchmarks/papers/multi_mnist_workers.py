@@ -69,16 +69,22 @@ class Worker:
     log: Path
 
     @classmethod
-    def start(cls, number: int, table: str, arms: list[str], options: list[str], folder: Path) -> Worker:
+    def start(
+        cls, number: int, table: str, arms: list[str], options: list[str], folder: Path, gpus: list[str]
+    ) -> Worker:
+        """Begin; the GPUs, if any are named, take the workers in turn."""
         course, log = folder / f"{number}.npz", folder / f"{number}.log"
         script = Path(__file__).with_name("multi_mnist.py")
         own = ["--tables", table, "--course", str(course), "--arms", *arms]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        if gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, str(script), *options, *own],
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+                env=environment,
             )
         return cls(table, arms, process, course, log)
 
