@@ -29,7 +29,7 @@ INSIDE = (
     "medmtl.inference.dicom",
 )
 """Modules further inside whose names a user may import."""
-INTERNAL = {"__main__", "_version", "cli", "config", "verbs"}
+INTERNAL = {"__main__", "_version", "cli", "commands", "config", "verbs"}
 PAGE = """# {name}
 
 ```{{eval-rst}}

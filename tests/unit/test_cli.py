@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 import medmtl
-from medmtl import cli
 from medmtl.cli import app, run
 from medmtl.data.columns import Schema
 from medmtl.data.formats import DatasetFormat, RawCase
@@ -242,24 +241,6 @@ def test_options_of_a_layout_that_do_not_fit_are_an_error(
     assert run(["ingest", str(source), "-o", str(tmp_path / "out"), *options]) == 2
     assert expected in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["phantoms"]
-
-
-def test_progress_is_silent_where_there_is_no_terminal(capsys: Captured) -> None:
-    with cli._progress() as progress:
-        progress("train", 1, 2)
-        progress("train", 2, 2)
-    captured = capsys.readouterr()
-    assert captured.out + captured.err == ""
-
-
-def test_progress_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    with cli._progress() as progress:
-        progress("train", 1, 2)
-        progress("train", 2, 2)
-    captured = capsys.readouterr()
-    assert "2/2" in captured.err
-    assert captured.out == ""
 
 
 def test_the_plan_is_printed_and_written(

@@ -1,0 +1,1 @@
+"""The verbs of the command line, grouped by what they are about; `medmtl.cli` lists them."""
