@@ -164,12 +164,7 @@ def _frame_names(dataset: Dataset, case: Case, task: PredictedTask, truth: NDArr
 def _unmeasured(task: PredictedTask, dataset: Dataset, predictions: Predictions) -> list[str]:
     """Derived columns of the dataset for which ``predictions.csv`` has no column of this task."""
     return [
-        name
-        for name, column in dataset.columns.items()
-        if column.derived is not None
-        and column.derived.mask == task.target
-        and column.derived.structure in task.labels
-        and predictions.header_of(task.name, name) is None
+        name for name in task.measurable(dataset.columns) if predictions.header_of(task.name, name) is None
     ]
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medmtl.registry import nearest
 from medmtl.types import ConfigError
+
+if TYPE_CHECKING:
+    from medmtl.data import Column
 
 FILE = "outputs.yaml"
 MASK_KINDS = ("segmentation", "tissue")
@@ -36,6 +39,16 @@ class PredictedTask:
     labels: Mapping[str, int] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     values: Mapping[str, str] = field(default_factory=dict)
+
+    def measurable(self, columns: Mapping[str, Column]) -> list[str]:
+        """Columns of a dataset whose values follow from this task's masks."""
+        return [
+            name
+            for name, column in columns.items()
+            if column.derived is not None
+            and column.derived.mask == self.target
+            and column.derived.structure in self.labels
+        ]
 
 
 def declared_tasks(path: Path) -> dict[str, PredictedTask]:

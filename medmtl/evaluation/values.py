@@ -51,14 +51,7 @@ def value_columns(task: PredictedTask, dataset: Dataset, predictions: Prediction
         return ()
     names = list(task.values)
     if task.kind in MASK_KINDS:
-        names += [
-            name
-            for name, column in dataset.columns.items()
-            if column.derived is not None
-            and column.derived.mask == task.target
-            and column.derived.structure in task.labels
-            and name not in names
-        ]
+        names += [name for name in task.measurable(dataset.columns) if name not in names]
     return tuple(_value_column(task, name, dataset, predictions) for name in names)
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.ticker import MaxNLocator
     from numpy.typing import NDArray
 
+    from medmtl.metrics import BlandAltman
+
 _NAMED = 3
 _READING = (
     "Left of each pair: predicted against true value; on the dotted line they are equal. Right: difference "
@@ -71,7 +73,7 @@ def paired_values(material: Material, column: ValueColumn) -> Pairs | None:
 
     if material.predictions is None or material.truth is None or column.name not in material.truth.columns:
         return None
-    table = material.predictions.drop_duplicates("case_id").set_index("case_id")
+    table = material.by_case
     predicted = pd.to_numeric(table[column.header], errors="coerce").to_numpy(dtype=np.float64)
     truth = pd.to_numeric(material.truth[column.name].reindex(table.index), errors="coerce").to_numpy(
         dtype=np.float64
@@ -94,8 +96,8 @@ def _figure(pairs: Sequence[Pairs], slug: str) -> Figure:
     words = []
     for number, pair in enumerate(pairs):
         _scatter(axes[2 * number], pair, number)
-        _bland_altman(axes[2 * number + 1], pair, number)
         result = bland_altman(pair.predicted, pair.truth)
+        _bland_altman(axes[2 * number + 1], pair, result, number)
         unit = column.unit
         words.append(
             f"{pair.column.source}: bias {with_unit(result.bias, unit)}, limits {shown(result.lower, unit)} "
@@ -135,11 +137,8 @@ def _scatter(axes: Axes, pair: Pairs, number: int) -> None:
     axes.yaxis.set_major_locator(_few_ticks())
 
 
-def _bland_altman(axes: Axes, pair: Pairs, number: int) -> None:
-    from medmtl.metrics import bland_altman
-
+def _bland_altman(axes: Axes, pair: Pairs, result: BlandAltman, number: int) -> None:
     unit = _unit(pair.column)
-    result = bland_altman(pair.predicted, pair.truth)
     color = series_style(number)["color"]
     mean, difference = (pair.predicted + pair.truth) / 2, pair.predicted - pair.truth
     dress(axes, "", f"mean of both{unit}", f"predicted − true{unit}")

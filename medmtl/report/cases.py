@@ -107,7 +107,7 @@ def _class_columns(material: Material) -> list[_Column]:
             continue
         pairs = paired_classes(material, output)
         truth = {} if pairs is None else {str(case): str(value) for case, value in pairs["truth"].items()}
-        table = material.predictions.drop_duplicates("case_id").set_index("case_id")
+        table = material.by_case
         cells = {}
         for case, predicted in table[header].dropna().items():
             probability = table.get(f"{output.name}.probability.{predicted}")
@@ -125,7 +125,7 @@ def _value_columns(material: Material) -> list[_Column]:
     from medmtl.metrics import bland_altman
 
     columns = []
-    table = material.predictions.drop_duplicates("case_id").set_index("case_id")
+    table = material.by_case
     for column in value_columns([str(name) for name in table.columns], material.outputs):
         pairs = paired_values(material, column)
         truth = {} if pairs is None else dict(zip(pairs.case_ids, pairs.truth, strict=True))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmtl.evaluation.tasks import MASK_KINDS
 from medmtl.report.blocks import Figure, Prose, Section
 from medmtl.report.canvas import INK, dress, legend, new_figure, plain, series_style, to_svg
 from medmtl.report.material import Material
-from medmtl.report.outputs import MASK_KINDS
 from medmtl.report.ranking import Ranking
 from medmtl.report.volumes import Volume, load_volume
 from medmtl.types import OutputError

@@ -44,7 +44,7 @@ def paired_classes(material: Material, output: PredictedTask) -> DataFrame | Non
     column = f"{output.name}.class"
     if column not in material.predictions.columns or output.target not in material.truth.columns:
         return None
-    table = material.predictions.drop_duplicates("case_id").set_index("case_id")
+    table = material.by_case
     table = table.assign(truth=material.truth[output.target].reindex(table.index))
     return table[table["truth"].notna() & table[column].notna()]
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medmtl.report.canvas import plain
 from medmtl.types import CaseError, OutputError
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _figure(rows: Sequence[Row], note: str) -> Figure:
             gridspec_kw={"left": 0.01, "right": 0.99, "wspace": 0.05, "width_ratios": [1.0] * _PANELS + [1.4],
                          "top": (bottom + _INCHES) / height, "bottom": bottom / height},
         )[0]  # fmt: skip
-        figure.text(0.01, (bottom + _INCHES + 0.08) / height, _plain(row.title), color=_TEXT, fontsize=9)
+        figure.text(0.01, (bottom + _INCHES + 0.08) / height, plain(row.title), color=_TEXT, fontsize=9)
         for axis in axes:
             axis.set_axis_off()
         # the cut stands at the right, however few slices there are
@@ -184,11 +185,6 @@ def _show(axis: Axes, picture: Picture, window: tuple[float, float]) -> None:
         picture.label, (0.5, 0), xycoords="axes fraction", xytext=(0, -3), textcoords="offset points",
         ha="center", va="top", color=_QUIET, fontsize=6.5,
     )  # fmt: skip
-
-
-def _plain(text: str) -> str:
-    """Matplotlib reads dollar signs as mathematics."""
-    return text.replace("$", r"\$")
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,15 @@ class Material:
     truth: DataFrame | None = None
     no_dataset: str = ""
 
-    @property
+    @cached_property
+    def by_case(self) -> DataFrame:
+        """The predictions' table, indexed by case_id; without rows where there are none."""
+        import pandas as pd
+
+        table = pd.DataFrame({"case_id": []}) if self.predictions is None else self.predictions
+        return table.drop_duplicates("case_id").set_index("case_id")
+
+    @cached_property
     def dataset_cases(self) -> Mapping[str, Case]:
         """The dataset's cases by case_id."""
         return {case.case_id: case for case in self.dataset.cases} if self.dataset is not None else {}

@@ -50,6 +50,6 @@ def count(entry: Mapping[str, Any]) -> int:
     return int(number) if math.isfinite(number) else 0
 
 
-def plural(number: int, noun: str) -> str:
-    """`1 case`, `3 cases`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def plural(number: int, noun: str, many: str = "") -> str:
+    """`1 case`, `3 cases`; `many` where that is no plural."""
+    return f"{number} {noun if number == 1 else many or noun + 's'}"

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from medmtl.evaluation import PredictedTask
 
-MASK_KINDS = ("segmentation", "tissue")
-
 
 @dataclass(frozen=True)
 class ValueColumn:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medmtl.evaluation.tasks import MASK_KINDS
 from medmtl.report.blocks import Block, Figure, Prose, Section
 from medmtl.report.canvas import to_png
 from medmtl.report.contours import draw_contours, prediction_outline, truth_outline
 from medmtl.report.frames import key_frames
 from medmtl.report.material import Material
 from medmtl.report.numbers import shown
-from medmtl.report.outputs import MASK_KINDS
 from medmtl.report.ranking import Ranking
 from medmtl.report.volumes import load_volume
 from medmtl.types import OutputError

@@ -81,7 +81,7 @@ def _evaluated(material: Material) -> list[str]:
 def _truth_probability(material: Material) -> dict[str, float] | None:
     if material.predictions is None or material.truth is None:
         return None
-    table = material.predictions.drop_duplicates("case_id").set_index("case_id")
+    table = material.by_case
     for output in material.outputs.values():
         if output.kind == "classification" and output.target in material.truth.columns:
             score = {}

@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from medmtl.report.inspection import all_findings, is_alone
+from medmtl.report.numbers import plural
 from medmtl.report.remedies import REMEDIES
 
 if TYPE_CHECKING:
@@ -38,13 +39,9 @@ def tables(document: Mapping[str, Any]) -> list[RenderableType]:
         parts += [Text(), *_advice(found)]
     volumes = sum(len(entry["volumes"]) for entry in series)
     without = sum(not entry["usable"] for entry in series)
-    told = f"{_count(len(series), 'series', 'series')}, {_count(volumes, 'volume')}"
+    told = f"{plural(len(series), 'series', 'series')}, {plural(volumes, 'volume')}"
     parts.append(Text(f"\n{told}" + (f", {without} series without one" if without else ""), style="bold"))
     return parts
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _overview(series: Sequence[Mapping[str, Any]]) -> Table:

@@ -14,7 +14,7 @@ from medmtl.report.read import read_table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 COLLAPSE = 0.99
 """Share above which one task has, in effect, all the weight (DESIGN section 2)."""
@@ -35,18 +35,37 @@ def weights_section(material: Material) -> Section:
             "gradients without weights."
         )
         return section
-    section.blocks.append(_figure(table, shares))
-    section.blocks.extend(_in_words(table, shares))
+    collapsed = _collapsed(shares)
+    section.blocks.append(_figure(table, shares, collapsed))
+    section.blocks.extend(_in_words(table, shares, collapsed))
     return section
 
 
 def weight_shares(table: DataFrame) -> DataFrame | None:
     """Each task's weight over the sum of those present, (steps, tasks); NaN where a task was absent."""
     names = [name for name in table.columns if name.endswith(".weight")]
-    weights = table[names].rename(columns=lambda name: name.removesuffix(".weight")).apply(_to_number)
-    totals = weights.sum(axis=1, min_count=1)
-    shares = weights.div(totals.where(totals > 0), axis=0).dropna(how="all", axis=1)
+    return shares_of(table[names].rename(columns=lambda name: name.removesuffix(".weight")).apply(to_number))
+
+
+def shares_of(parts: DataFrame) -> DataFrame | None:
+    """Parts over the sum of each row, without columns that are nothing but NaN."""
+    totals = parts.sum(axis=1, min_count=1)
+    shares = parts.div(totals.where(totals > 0), axis=0).dropna(how="all", axis=1)
     return None if shares.empty else shares
+
+
+def last_shares(shares: DataFrame) -> Series[float]:
+    """Mean share of each task over the last tenth of the steps."""
+    return _last_tenth(shares).mean()
+
+
+def _last_tenth(shares: DataFrame) -> DataFrame:
+    return shares.tail(max(1, len(shares) // 10))
+
+
+def in_digits(shares: Series[float], digits: int = 2) -> str:
+    """Each task with its share."""
+    return ", ".join(f"{task} {share:.{digits}f}" for task, share in shares.items())
 
 
 def effective_tasks(shares: DataFrame) -> NDArray[np.float64]:
@@ -57,13 +76,14 @@ def effective_tasks(shares: DataFrame) -> NDArray[np.float64]:
     return np.asarray(np.exp(-terms_SK.sum(axis=1)))
 
 
-def _to_number(column: object) -> object:
+def to_number(column: object) -> Any:
+    """A column as numbers; NaN for words."""
     import pandas as pd
 
     return pd.to_numeric(column, errors="coerce")
 
 
-def _figure(table: DataFrame, shares: DataFrame) -> Figure:
+def _figure(table: DataFrame, shares: DataFrame, collapsed: NDArray[np.bool_]) -> Figure:
     steps = (
         table["step"].to_numpy(dtype=np.float64)
         if "step" in table.columns
@@ -78,17 +98,16 @@ def _figure(table: DataFrame, shares: DataFrame) -> Figure:
         style = series_style(index)
         _trace(left, steps, shares[task].to_numpy(dtype=np.float64), task, style)
         if f"{task}.loss" in table.columns:
-            loss = np.asarray(_to_number(table[f"{task}.loss"]), dtype=np.float64)
+            loss = np.asarray(to_number(table[f"{task}.loss"]), dtype=np.float64)
             _trace(right, steps, loss, task, style)
             positive = positive and bool(np.nanmin(loss, initial=np.inf) > 0)
     left.set_ylim(-0.02, 1.04)
     left.axhline(COLLAPSE, color=INK, linewidth=0.7, linestyle=":")
-    _shade_collapse(left, steps, shares)
+    _shade_collapse(left, steps, collapsed)
     if positive:
         log_scale(right)
     legend(left)
-    last = shares.tail(max(1, len(shares) // 10)).mean()
-    ends = ", ".join(f"{task} {last[task]:.2f}" for task in shares.columns)
+    ends = in_digits(last_shares(shares))
     return Figure(
         to_svg(
             figure,
@@ -136,8 +155,7 @@ def smoothed(
     return x[chosen], (total / number)[chosen]
 
 
-def _shade_collapse(axes: Axes, steps: NDArray[np.float64], shares: DataFrame) -> None:
-    collapsed = _collapsed(shares)
+def _shade_collapse(axes: Axes, steps: NDArray[np.float64], collapsed: NDArray[np.bool_]) -> None:
     if collapsed.any():
         axes.fill_between(
             steps,
@@ -162,17 +180,14 @@ def _collapsed(shares: DataFrame) -> NDArray[np.bool_]:
     return np.asarray(smooth.max(axis=1).to_numpy() > COLLAPSE)
 
 
-def _in_words(table: DataFrame, shares: DataFrame) -> list[Block]:
-    tail = shares.tail(max(1, len(shares) // 10))
-    parts = ", ".join(f"{task} {share:.3f}" for task, share in tail.mean().items())
-    effective = float(np.mean(effective_tasks(tail)))
+def _in_words(table: DataFrame, shares: DataFrame, collapsed: NDArray[np.bool_]) -> list[Block]:
+    effective = float(np.mean(effective_tasks(_last_tenth(shares))))
     text = (
-        f"Mean share over the last tenth of training: {parts}. Effective number of tasks (perplexity of the "
-        "weights): "
+        f"Mean share over the last tenth of training: {in_digits(last_shares(shares), 3)}. "
+        "Effective number of tasks (perplexity of the weights): "
         f"{effective:.1f} of {shares.shape[1]}."
     )
     blocks: list[Block] = [Prose(text)]
-    collapsed = _collapsed(shares)
     if collapsed.any():
         winner = shares[collapsed].mean().idxmax()
         steps = table["step"] if "step" in table.columns else table.index.to_series()

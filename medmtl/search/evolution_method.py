@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from medmtl.engine import Job
@@ -10,7 +10,15 @@ from medmtl.registry import nearest
 from medmtl.search.described import WEIGHT, Method, common_options
 from medmtl.search.evolution import CHILDREN, INITIAL, PARENTS, Evolution
 from medmtl.search.rounds import Params
-from medmtl.search.space import Choice, Number, Space, check_several, parse_range, parse_variable
+from medmtl.search.space import (
+    Choice,
+    Number,
+    Space,
+    Variable,
+    check_several,
+    parse_range,
+    parse_variable,
+)
 from medmtl.types import ConfigError
 
 FIRST_RANGE, RANGE = (0.1, 1000.0), (0.1, 100.0)
@@ -55,17 +63,11 @@ def evolution_method(
     """
     tasks = list(base.tasks)
     check_several(tasks)
-    space: dict[str, Number | Choice] = {WEIGHT + k: v for k, v in _weight_ranges(tasks, ranges).items()}
-    if asynchronous:
-        space |= {EVERY + task: Number(*FREQUENCIES, whole=True) for task in tasks}
-    varied = dict(parse_variable(text) for text in vary)
-    for key in BUDGET & set(varied):
-        raise ConfigError(f"--vary {key}: is what a search gives each training, so it is not searched along")
-    space |= varied
+    weighting = _weighting_space(tasks, ranges, asynchronous=asynchronous)
+    varied = _varied(vary)
+    space = weighting | varied
     epochs = base.training.epochs
-    fewer = transfer_epochs if transfer_epochs is not None else max(1, epochs // 4)
-    if transfer and not 1 <= fewer <= epochs:
-        raise ConfigError(f"--transfer-epochs: {fewer} is not between 1 and training.epochs ({epochs})")
+    fewer = _transfer_epochs(epochs, transfer_epochs) if transfer else 0
     strategy = Evolution(
         space,
         weights=[WEIGHT + task for task in tasks],
@@ -73,34 +75,33 @@ def evolution_method(
         children=children,
         parents=parents,
         continues=transfer,
-        first=_first(space, tasks, base.resolved),
+        first=_first(space, base.resolved),
         seed=seed,
     )
-    kept = {option: value for option, value in common_options(base.weighting).items() if option != "every"}
-
-    def changes(params: Params) -> dict[str, Any]:
-        total = sum(params[WEIGHT + task] for task in tasks)
-        weights = {task: float(f"{params[WEIGHT + task] / total:.6g}") for task in tasks}
-        section: dict[str, Any] = {"type": "scalarization", **kept, "weights": weights}
-        if asynchronous:
-            section["every"] = {task: params[EVERY + task] for task in tasks}
-        elif "every" in base.weighting:
-            section["every"] = base.weighting["every"]
-        return {"weighting": section, **{key: params[key] for key in varied}}
-
     settings = {
         "space": {name: _said(over) for name, over in space.items()},
         "initial": initial,
         "children": children,
         "parents": parents,
-        "transfer_epochs": fewer if transfer else 0,
+        "transfer_epochs": fewer,
         "seed": seed,
     }
     length = f"{epochs} epochs each"
     if transfer:
         length = f"{epochs} epochs in the first round, then {fewer} from the best model so far"
     says = f"a first population of {initial}, then rounds of {children} children; {length}"
-    return Method("evolution", strategy, settings, says, TRIALS, changes, fewer if transfer else 0)
+    changes = _changes(base, list(varied), asynchronous=asynchronous)
+    return Method("evolution", strategy, settings, says, TRIALS, changes, fewer)
+
+
+def _weighting_space(
+    tasks: Sequence[str], ranges: Sequence[str], *, asynchronous: bool
+) -> dict[str, Variable]:
+    """Every task's weight and, where asked for, how often it takes part."""
+    space: dict[str, Variable] = {WEIGHT + k: v for k, v in _weight_ranges(tasks, ranges).items()}
+    if asynchronous:
+        space |= {EVERY + task: Number(*FREQUENCIES, whole=True) for task in tasks}
+    return space
 
 
 def _weight_ranges(tasks: Sequence[str], asked: Sequence[str]) -> dict[str, Number]:
@@ -114,7 +115,39 @@ def _weight_ranges(tasks: Sequence[str], asked: Sequence[str]) -> dict[str, Numb
     return found
 
 
-def _first(space: Space, tasks: Sequence[str], config: Mapping[str, Any]) -> dict[str, Any]:
+def _varied(asked: Sequence[str]) -> dict[str, Variable]:
+    varied = dict(parse_variable(text) for text in asked)
+    for key in BUDGET & set(varied):
+        raise ConfigError(f"--vary {key}: is what a search gives each training, so it is not searched along")
+    return varied
+
+
+def _transfer_epochs(epochs: int, asked: int | None) -> int:
+    fewer = max(1, epochs // 4) if asked is None else asked
+    if not 1 <= fewer <= epochs:
+        raise ConfigError(f"--transfer-epochs: {fewer} is not between 1 and training.epochs ({epochs})")
+    return fewer
+
+
+def _changes(base: Job, varied: Sequence[str], *, asynchronous: bool) -> Callable[[Params], dict[str, Any]]:
+    """Fixed weights that sum to 1, frequencies, and the further variables as they are."""
+    tasks = list(base.tasks)
+    kept = {option: value for option, value in common_options(base.weighting).items() if option != "every"}
+
+    def changes(params: Params) -> dict[str, Any]:
+        total = sum(params[WEIGHT + task] for task in tasks)
+        weights = {task: float(f"{params[WEIGHT + task] / total:.6g}") for task in tasks}
+        section: dict[str, Any] = {"type": "scalarization", **kept, "weights": weights}
+        if asynchronous:
+            section["every"] = {task: params[EVERY + task] for task in tasks}
+        elif "every" in base.weighting:
+            section["every"] = base.weighting["every"]
+        return {"weighting": section, **{key: params[key] for key in varied}}
+
+    return changes
+
+
+def _first(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
     """Equal weights on every step, and what the config has of everything else, brought into range."""
     first: dict[str, Any] = {}
     for name, over in space.items():
@@ -137,5 +170,5 @@ def _at(config: Mapping[str, Any], key: str) -> Any:
     return node
 
 
-def _said(over: Number | Choice) -> Any:
+def _said(over: Variable) -> Any:
     return list(over.options) if isinstance(over, Choice) else [over.low, over.high]

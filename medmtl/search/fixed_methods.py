@@ -7,9 +7,9 @@ from typing import Any
 from medmtl.engine import Job
 from medmtl.search.described import WEIGHT, Method, common_options
 from medmtl.search.line import COARSE, FINE, LineSearch
-from medmtl.search.rounds import Params, Strategy
+from medmtl.search.rounds import Params
 from medmtl.search.simplex import RESOLUTION, SimplexGrid, SimplexSample
-from medmtl.search.space import Number
+from medmtl.search.space import Number, is_logarithmic
 from medmtl.types import ConfigError
 
 TEMPERATURE = "weighting.temperature"
@@ -50,7 +50,7 @@ def line_method(
         )
     if low is None or high is None:
         raise ConfigError(f"--key {name}: give its range with --low and --high")
-    over = Number(low, high, log=low > 0 and high >= 10 * low, whole=whole)
+    over = Number(low, high, log=is_logarithmic(low, high), whole=whole)
     strategy = LineSearch(name, over, coarse=coarse, fine=fine)
     section = dict(base.weighting)
     kept = section if section.get("type") == "uw-so" else common_options(section)
@@ -88,8 +88,8 @@ def grid_method(
     tasks = list(base.tasks)
     names = [WEIGHT + task for task in tasks]
     grid = SimplexGrid(names, resolution=resolution, seed=seed)
+    strategy: SimplexGrid | SimplexSample = grid
     settings: dict[str, Any] = {"resolution": resolution, "seed": seed}
-    strategy: Strategy = grid
     if grid.total() > MOST_POINTS:
         strategy = SimplexSample(names, count=points, seed=seed)
         settings = {"points": "drawn", "seed": seed}
@@ -105,4 +105,4 @@ def grid_method(
         weights = {task: params[WEIGHT + task] for task in tasks}
         return {"weighting": {"type": "scalarization", **kept, "weights": weights}}
 
-    return Method("grid", strategy, settings, says, strategy.total() or points, changes)
+    return Method("grid", strategy, settings, says, strategy.total(), changes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import uuid
 from collections.abc import Mapping
@@ -11,19 +10,23 @@ from typing import Any
 
 import yaml
 
-from medmtl.data.dataset import Dataset
 from medmtl.engine import Job
-from medmtl.engine.train import flat_config
+from medmtl.evaluation.comparison.conditions import (
+    dataset_facts,
+    differences,
+    plain,
+    read_description,
+    refuse_other,
+)
 from medmtl.files import is_free
 from medmtl.search.described import Method
 from medmtl.search.objective import Objective
 from medmtl.search.storage import without_password
-from medmtl.types import ConfigError, OutputError
+from medmtl.types import OutputError
 
 FILE = "search.yaml"
 FORMAT = 1
 MAY_CHANGE = ("config.dataset", "config.device", "config.training.threads", "study")
-_SHOWN = 5
 
 
 def describe(
@@ -35,11 +38,11 @@ def describe(
         "study": f"medmtl-{uuid.uuid4().hex[:12]}",
         "storage": without_password(storage),
         "method": method.name,
-        "settings": _plain(method.settings),
+        "settings": plain(method.settings),
         "metrics": dict(objective.metrics),
         "prune": prune,
-        "dataset": {"name": base.dataset.name, "sha256": _digest(base.dataset)},
-        "config": _plain(base.resolved),
+        "dataset": dataset_facts(base.dataset),
+        "config": plain(base.resolved),
     }
 
 
@@ -97,48 +100,11 @@ def write_once(path: Path, text: str) -> bool:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    path = folder / FILE
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OutputError(f"{path}: cannot be read; start anew in another folder") from error
-    if not isinstance(found, dict) or found.get("medmtl_search") != FORMAT or "study" not in found:
-        raise OutputError(f"{path}: is not a search of format {FORMAT}; start anew in another folder")
-    return found
+    return read_description(folder / FILE, "search", FORMAT, needs=["study"])
 
 
 def _check_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    before, now = flat_config(found), flat_config(wanted)
-    same_method = found["method"] == wanted["method"]
-    keys = sorted({*before, *now} - set(MAY_CHANGE)) if same_method else ["method"]
-    lines = [
-        f"{key.removeprefix('config.').removeprefix('settings.')} was {before.get(key)!r} and is now "
-        f"{now.get(key)!r}"
-        for key in keys
-        if before.get(key) != now.get(key)
-    ]
-    if lines:
-        more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-        raise ConfigError(
-            f"{folder}: holds another search: {'; '.join(lines[:_SHOWN])}{more}. Continue with the same "
-            "settings, or choose another output folder"
-        )
-
-
-def _plain(value: Any) -> Any:
-    """What YAML gives back: mappings as dicts, tuples as lists."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return value
-
-
-def _digest(dataset: Dataset) -> str:
-    """Of what the cases and their columns are, and who validates."""
-    digest = hashlib.sha256()
-    for name in ("dataset.yaml", "cases.csv"):
-        digest.update((dataset.root / name).read_bytes())
-    for case in dataset.cases:
-        digest.update(f"{case.case_id}={case.split};".encode())
-    return digest.hexdigest()[:16]
+    if found["method"] != wanted["method"]:  # whose settings cannot be compared
+        found, wanted = {"method": found["method"]}, {"method": wanted["method"]}
+    lines = differences(found, wanted, MAY_CHANGE)
+    refuse_other(folder, "search", lines, "Continue with the same settings")

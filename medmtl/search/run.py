@@ -11,7 +11,7 @@ from pathlib import Path
 from optuna.study import Study
 
 from medmtl.engine.launch import launched
-from medmtl.engine.train import log_file
+from medmtl.engine.run_folder import log_file
 from medmtl.search._optuna import quiet
 from medmtl.search.described import MakeJob, Method
 from medmtl.search.folder import check_folder, describe, join_folder, write_once
@@ -133,32 +133,37 @@ def run_search(
     _check_configurations(make_job, method)
     plan = plan_once(base, output, method.strategy.space)
     kept = None if storage is None else open_storage(storage)
-    for text in (_announced(method, budget, objective), *notes):
+    announced = _announced(method, budget, objective)
+    for text in (announced, *notes):
         (announce or LOG.info)(text)
     name = join_folder(output, description)
     if plan is not None:
         write_once(output / PLAN, plan)
-    make_job = by_plan(make_job, output)
+    work = TrialTraining(by_plan(make_job, output), method, objective, output, progress)
     with quiet(), log_file(output / "log.txt"):
-        kept = kept or open_storage(str(output / JOURNAL))
         sampler = RoundSampler(method.strategy, poll_seconds=poll_seconds)
-        study = open_study(name, sampler, kept, prune=prune)
-        LOG.info("%s", _announced(method, budget, objective))
+        study = open_study(name, sampler, kept or open_storage(str(output / JOURNAL)), prune=prune)
+        LOG.info("%s", announced)
+        found = _go_through(study, work, budget, poll_seconds)
+    best = best_trial(found)
+    return Search(output, method.name, found, best, (*notes, *_remarks(method, found, best)))
 
-        def after() -> None:
-            found = _write(study, make_job, method, output)
-            if progress is not None:
-                progress(
-                    "search", sum(trial.state in ("complete", "pruned", "failed") for trial in found), budget
-                )
 
-        after()
-        work = TrialTraining(make_job, method, objective, output, progress)
-        try:
-            Loop(study, budget=budget, work=work, after=after, poll_seconds=poll_seconds).run()
-        finally:
-            found = _write(study, make_job, method, output)
-    return Search(output, method.name, found, best_trial(found), (*notes, *_remarks(method, found)))
+def _go_through(study: Study, work: TrialTraining, budget: int, poll_seconds: float) -> list[Trial]:
+    """Try until the budget is begun; tables are written before, after every trial, and at the end."""
+
+    def after() -> None:
+        found = _write(study, work)
+        if work.progress is not None:
+            over = sum(trial.state in ("complete", "pruned", "failed") for trial in found)
+            work.progress("search", over, budget)
+
+    after()
+    try:
+        Loop(study, budget=budget, work=work, after=after, poll_seconds=poll_seconds).run()
+    finally:
+        found = _write(study, work)
+    return found
 
 
 def _announced(method: Method, budget: int, objective: Objective) -> str:
@@ -183,18 +188,18 @@ def _check_configurations(make_job: MakeJob, method: Method) -> None:
             make_job(method.changes({**first, name: value}), Path("trial"))
 
 
-def _write(study: Study, make_job: MakeJob, method: Method, output: Path) -> list[Trial]:
-    found = trials_of(Ledger.of(study), method)
-    write_search_table(output, found)
+def _write(study: Study, work: TrialTraining) -> list[Trial]:
+    found = trials_of(Ledger.of(study), work.method)
+    write_search_table(work.folder, found)
     best = best_trial(found)
     if best is not None:
-        write_best(output, best, make_job(best.changes, output / "best").resolved)
+        write_best(work.folder, best, work.make_job(best.changes, work.folder / "best").resolved)
     return found
 
 
-def _remarks(method: Method, found: Sequence[Trial]) -> list[str]:
+def _remarks(method: Method, found: Sequence[Trial], best: Trial | None) -> list[str]:
     remarks = []
-    best, strategy = best_trial(found), method.strategy
+    strategy = method.strategy
     if best is not None and isinstance(strategy, LineSearch):
         value = best.params[strategy.name]
         if strategy.at_an_end(value):

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medmtl.engine import Job
-from medmtl.engine.planning import as_config, plan_job, with_plan
-from medmtl.inference.device import choose_device
-from medmtl.plan import plan_text
+from medmtl.evaluation.comparison.conditions import planned_text, under_plan
 from medmtl.search.described import MakeJob
 from medmtl.search.space import Space
-from medmtl.tasks import build_task
 
 PLAN = "plan.yaml"
 _PLANNED = ("preparation.", "backbone.", "training.batch_size")
@@ -28,10 +24,7 @@ def plan_once(base: Job, folder: Path, space: Space) -> str | None:
     """
     if (folder / PLAN).is_file() or any(name.startswith(_PLANNED) for name in space):
         return None
-    columns = base.dataset.columns
-    tasks = {name: build_task(name, section, columns) for name, section in base.tasks.items()}
-    made = plan_job(base, tasks, choose_device(base.device))
-    return plan_text(made.plan, made.found, base.dataset.name)
+    return planned_text(base)
 
 
 def by_plan(make_job: MakeJob, folder: Path) -> MakeJob:
@@ -41,7 +34,6 @@ def by_plan(make_job: MakeJob, folder: Path) -> MakeJob:
         return make_job
 
     def make(changes: Mapping[str, Any], output: Path) -> Job:
-        job = with_plan(make_job(changes, output), plan)
-        return replace(job, resolved=as_config(job))
+        return under_plan(make_job(changes, output), plan)
 
     return make

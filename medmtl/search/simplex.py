@@ -7,6 +7,7 @@ three tasks on a grid of tenths have 36 points.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 from math import comb
@@ -36,13 +37,21 @@ class _Simplex(Strategy):
         self.names = tuple(names)
         self.space = {name: Number(0.0, 1.0) for name in self.names}
 
+    def size(self, number: int) -> int:
+        """All points in the first round."""
+        return self.total() if number == 0 else 0
+
+    @abstractmethod
+    def total(self) -> int:
+        """How many points there are."""
+
     def propose(self, number: int, history: Sequence[Tried]) -> list[dict[str, Any]]:
         """See `Strategy.propose`."""
         return [dict(zip(self.names, point, strict=True)) for point in self.points()]
 
+    @abstractmethod
     def points(self) -> list[tuple[float, ...]]:
         """All of them, each ``(K,)`` with sum 1, in the order in which they are tried."""
-        raise NotImplementedError
 
 
 class SimplexGrid(_Simplex):
@@ -67,10 +76,6 @@ class SimplexGrid(_Simplex):
                 f"give a resolution of {len(self.names) + 1} or more"
             )
         self.resolution, self.seed = resolution, seed
-
-    def size(self, number: int) -> int:
-        """All points in the first round."""
-        return self.total() if number == 0 else 0
 
     def total(self) -> int:
         """See `grid_size`."""
@@ -102,10 +107,6 @@ class SimplexSample(_Simplex):
         if count < 1:
             raise ConfigError(f"{count} points are none; ask for one at least")
         self.count, self.seed = count, seed
-
-    def size(self, number: int) -> int:
-        """All points in the first round."""
-        return self.count if number == 0 else 0
 
     def total(self) -> int:
         """As asked for."""

@@ -16,7 +16,7 @@ Scalar = bool | int | float | str
 DIGITS = 4
 """Significant digits of a value that is tried, so that tables and files say exactly what was trained."""
 LOGARITHMIC_FROM = 10.0
-"""A range in text is searched on a log scale where its upper end is at least so many times the lower."""
+"""A range is searched on a log scale where its upper end is at least so many times the lower."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,13 @@ def parse_range(text: str) -> Number:
     if len(ends) < 2:
         raise ConfigError(f"{text!r} is no range; write two numbers with .. between them, such as 0.1..1000")
     first, last = ends
-    log = first > 0 and last >= LOGARITHMIC_FROM * first
-    return Number(first, last, log=log, whole=isinstance(first, int) and isinstance(last, int))
+    whole = isinstance(first, int) and isinstance(last, int)
+    return Number(first, last, log=is_logarithmic(first, last), whole=whole)
+
+
+def is_logarithmic(low: float, high: float) -> bool:
+    """Whether a range whose scale nobody names is searched on a log scale."""
+    return low > 0 and high >= LOGARITHMIC_FROM * low
 
 
 def _scalar(text: str) -> Scalar:

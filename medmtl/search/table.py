@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from medmtl.engine.train import flat_config
+from medmtl.engine.run_folder import flat_config
 from medmtl.files import write_text
 from medmtl.search.described import Method
 from medmtl.search.ledger import LOST, STOPPED, SURPLUS, VOID, Attempt, Ledger

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from medmtl.engine import Job, Run, train
+from medmtl.evaluation.comparison.conditions import clear_unstarted
 from medmtl.search.described import MakeJob, Method
 from medmtl.search.loop import Assignment, TrialFailedError
 from medmtl.search.objective import NoValueError, Objective, epoch_rows, kept_row
@@ -75,7 +75,8 @@ class TrialTraining:
     def _train(self, changes: Mapping[str, Any], folder: Path, assignment: Assignment) -> Run:
         try:
             job = self.make_job(changes, folder)
-            _clear_unstarted(folder)
+            if clear_unstarted(folder):
+                LOG.info("%s holds no config yet and is begun anew", folder)
             progress = _Reports(job, self.objective, assignment, self.progress)
             return train(job, resume=True, progress=progress)
         except torch.OutOfMemoryError as error:
@@ -114,10 +115,3 @@ class _Reports:
 def trial_folder(folder: Path, key: int) -> Path:
     """The RUN folder of a configuration."""
     return folder / TRIALS / (f"{key:04d}" if key >= 0 else f"queued-{-1 - key:04d}")
-
-
-def _clear_unstarted(run: Path) -> None:
-    """A process that was killed before it wrote the config left nothing that is worth keeping."""
-    if run.is_dir() and not (run / "config.yaml").is_file():
-        LOG.info("%s holds no config yet and is begun anew", run)
-        shutil.rmtree(run)

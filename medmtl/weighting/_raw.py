@@ -94,3 +94,8 @@ def gamma_of(criteria: Mapping[str, str] | None, tasks: tuple[str, ...]) -> list
     """
     named = criterion_of(criteria, tasks, list(GAMMA))
     return [GAMMA[named[task]] if task in named else 1.0 for task in tasks]
+
+
+def ratio_where_known(above: Tensor, below: Tensor) -> Tensor:
+    """One loss over another; 1 where either is not known yet, which a loss of at most 1e-20 says."""
+    return torch.where((above > TINY) & (below > TINY), above / below.clamp_min(TINY), 1.0)

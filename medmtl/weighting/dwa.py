@@ -12,18 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from medmtl.weighting._bad_losses import Domain
 from medmtl.weighting._checks import check_tasks
 from medmtl.weighting._epoch_means import EpochMeans
 from medmtl.weighting._normalizers import TemperatureSoftmax
-from medmtl.weighting._raw import RawWeights
+from medmtl.weighting._raw import RawWeights, ratio_where_known
 from medmtl.weighting._raw_normalized import RawNormalized
 from medmtl.weighting._registry import WEIGHTINGS
 from medmtl.weighting._slots import pick
-from medmtl.weighting._weighed import TINY
 
 
 class DescentRate(RawWeights):
@@ -43,7 +41,7 @@ class DescentRate(RawWeights):
         """The rates, taking the losses into this epoch's means; 1 while there are fewer than two epochs."""
         self.means.add(losses, present)
         last, before = pick(self.means.last, present), pick(self.means.before, present)
-        return torch.where((last > TINY) & (before > TINY), last / before.clamp_min(TINY), 1.0)
+        return ratio_where_known(last, before)
 
     def end_epoch(self) -> None:
         """Closes the epoch's means."""

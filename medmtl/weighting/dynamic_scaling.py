@@ -12,23 +12,16 @@ the last epoch that had it, and until there is one every task weighs 1. Weights 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import torch
 from torch import Tensor
 
-from medmtl.weighting._bad_losses import Domain
-from medmtl.weighting._checks import check_tasks, position_of
 from medmtl.weighting._epoch_means import EpochMeans
-from medmtl.weighting._normalizers import NoNormalizer
-from medmtl.weighting._raw import RawWeights
-from medmtl.weighting._raw_normalized import RawNormalized
+from medmtl.weighting._raw import ratio_where_known
+from medmtl.weighting._reference import ReferenceRatio, ReferenceWeights
 from medmtl.weighting._registry import WEIGHTINGS
 from medmtl.weighting._slots import pick
-from medmtl.weighting._weighed import TINY
 
 
-class EpochLossRatio(RawWeights):
+class EpochLossRatio(ReferenceRatio):
     """Mean loss of the reference task over a task's own, each of its last epoch; 1 until both are known.
 
     Args:
@@ -36,19 +29,14 @@ class EpochLossRatio(RawWeights):
         reference: position of the reference task.
     """
 
-    undo_units = True
-    domain: Domain = "non-negative"
-
     def __init__(self, n_tasks: int, reference: int) -> None:
-        super().__init__()
-        self.reference = reference
+        super().__init__(n_tasks, reference)
         self.means = EpochMeans(n_tasks)
 
     def forward(self, losses: Tensor, present: tuple[int, ...]) -> Tensor:
         """The ratios, taking the losses into this epoch's means."""
         self.means.add(losses, present)
-        own, reference = pick(self.means.last, present), self.means.last[self.reference]
-        return torch.where((own > TINY) & (reference > TINY), reference / own.clamp_min(TINY), 1.0)
+        return ratio_where_known(self.means.last[self.reference], pick(self.means.last, present))
 
     def end_epoch(self) -> None:
         """Closes the epoch's means."""
@@ -56,7 +44,7 @@ class EpochLossRatio(RawWeights):
 
 
 @WEIGHTINGS.register("dynamic-scaling")
-class DynamicScaling(RawNormalized):
+class DynamicScaling(ReferenceWeights):
     """Last epoch's mean loss of a reference task over own.
 
     The trainer calls :meth:`~medmtl.weighting.Weighting.end_epoch`.
@@ -71,19 +59,4 @@ class DynamicScaling(RawNormalized):
         ConfigError: the reference is none of the tasks, or a factor cannot be used.
     """
 
-    def __init__(
-        self,
-        tasks: Sequence[str],
-        *,
-        reference: str,
-        importance: Mapping[str, float] | None = None,
-        imbalance: Mapping[str, float] | None = None,
-    ) -> None:
-        names = check_tasks(tasks)
-        super().__init__(
-            names,
-            raw=EpochLossRatio(len(names), position_of("reference", reference, names)),
-            normalizer=NoNormalizer(),
-            importance=importance,
-            imbalance=imbalance,
-        )
+    ratio = EpochLossRatio

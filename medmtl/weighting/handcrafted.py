@@ -13,22 +13,15 @@ first loss is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import torch
 from torch import Tensor
 
-from medmtl.weighting._bad_losses import Domain
-from medmtl.weighting._checks import check_tasks, position_of
-from medmtl.weighting._normalizers import NoNormalizer
-from medmtl.weighting._raw import RawWeights
-from medmtl.weighting._raw_normalized import RawNormalized
+from medmtl.weighting._raw import ratio_where_known
+from medmtl.weighting._reference import ReferenceRatio, ReferenceWeights
 from medmtl.weighting._registry import WEIGHTINGS
 from medmtl.weighting._scales import FirstLoss
-from medmtl.weighting._weighed import TINY
 
 
-class FirstLossRatio(RawWeights):
+class FirstLossRatio(ReferenceRatio):
     """First loss of the reference task over a task's own; 1 until both are known.
 
     Args:
@@ -36,23 +29,18 @@ class FirstLossRatio(RawWeights):
         reference: position of the reference task.
     """
 
-    undo_units = True
-    domain: Domain = "non-negative"
-
     def __init__(self, n_tasks: int, reference: int) -> None:
-        super().__init__()
-        self.reference = reference
+        super().__init__(n_tasks, reference)
         self.first = FirstLoss(n_tasks)
 
     def forward(self, losses: Tensor, present: tuple[int, ...]) -> Tensor:
         """The ratios, taking note of the losses that come for the first time; one of 0 does not count."""
         own = self.first(losses, present)
-        reference = self.first.first[self.reference]
-        return torch.where((own > 0) & (reference > 0), reference / own.clamp_min(TINY), 1.0)
+        return ratio_where_known(self.first.first[self.reference], own)
 
 
 @WEIGHTINGS.register("handcrafted")
-class HandcraftedWeights(RawNormalized):
+class HandcraftedWeights(ReferenceWeights):
     """First loss of a reference task over own first loss, then constant.
 
     Args:
@@ -65,19 +53,4 @@ class HandcraftedWeights(RawNormalized):
         ConfigError: the reference is none of the tasks, or a factor cannot be used.
     """
 
-    def __init__(
-        self,
-        tasks: Sequence[str],
-        *,
-        reference: str,
-        importance: Mapping[str, float] | None = None,
-        imbalance: Mapping[str, float] | None = None,
-    ) -> None:
-        names = check_tasks(tasks)
-        super().__init__(
-            names,
-            raw=FirstLossRatio(len(names), position_of("reference", reference, names)),
-            normalizer=NoNormalizer(),
-            importance=importance,
-            imbalance=imbalance,
-        )
+    ratio = FirstLossRatio

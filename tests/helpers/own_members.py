@@ -112,3 +112,10 @@ class LooksAtValues(TwoLevels):
 
     def encode(self, image: Tensor) -> list[Tensor]:
         return super().encode(image * float(image.max()))
+
+
+class LosesItsChannels(TwoLevels):
+    """A backbone with a mistake: it reads no channel of its image."""
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        return super().encode(image[:, :0])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medmtl.data import Case, Dataset
 from medmtl.engine import Job
 from medmtl.engine.launch import launched
-from medmtl.engine.train import log_file
+from medmtl.engine.run_folder import log_file
 from medmtl.evaluation.comparison.design import Design, open_folder
 from medmtl.evaluation.comparison.directions import choose_metrics
 from medmtl.evaluation.comparison.methods import SINGLE, USUAL, Method, check_tasks, options_of

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medmtl.engine import Job, TrainingSettings
-from medmtl.evaluation.comparison.alone import alone
+from medmtl.evaluation.comparison.alone import Alone, alone
 from medmtl.evaluation.comparison.delta import delta_m_percent
 from medmtl.evaluation.comparison.design import Design
 from medmtl.evaluation.comparison.directions import default_metric, higher_is_better
@@ -70,7 +70,7 @@ class Runner:
         self.design, self.output = design, output
         self.results = Results()
         self._progress, self._finished = progress, finished
-        self._alone = {task: alone(design.base, task) for task in self._scored()}
+        self._alone = _networks(design)
         trainings = len(design.seeds) + design.trials
         self._total = trainings * (len(self._alone) + len(design.methods))
         self._done = 0
@@ -84,7 +84,7 @@ class Runner:
 
     def run(self) -> Results:
         """All trainings."""
-        for task in self._scored():
+        for task in self._alone:
             point = self._search_single(task) if self.design.trials else None
             for seed in self.design.seeds:
                 place = single_place(self.output, task, seed)
@@ -100,14 +100,6 @@ class Runner:
                 self.results.methods.setdefault(method.name, {})[seed] = record
                 self._tell()
         return self.results
-
-    def _scored(self) -> list[str]:
-        """Tasks that take part in delta-m and the hosts that these need, hosts first."""
-        base = self.design.base
-        wanted = list(self.design.metrics)
-        hosts = [host for task in wanted if (host := alone(base, task).host) and host not in wanted]
-        order = [*dict.fromkeys(hosts), *wanted]
-        return sorted(order, key=lambda task: bool(alone(base, task).host))
 
     def _single(
         self,
@@ -207,6 +199,14 @@ class Runner:
             self._progress("runs", self._done, self._total)
         if self._finished is not None:
             self._finished(self.results)
+
+
+def _networks(design: Design) -> dict[str, Alone]:
+    """Tasks that take part in delta-m and the hosts that these need, hosts first."""
+    wanted = {task: alone(design.base, task) for task in design.metrics}
+    hosts = [one.host for one in wanted.values() if one.host and one.host not in wanted]
+    networks = {host: alone(design.base, host) for host in hosts} | wanted
+    return dict(sorted(networks.items(), key=lambda network: bool(network[1].host)))
 
 
 def varied(

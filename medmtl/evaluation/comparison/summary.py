@@ -133,15 +133,18 @@ def _case_tests(design: Design, ok: pd.DataFrame, output: Path) -> list[PairedTe
     """Every method against the reference on every task, over cases."""
     others = [method for method in design.methods if method.name != design.reference]
     seeds = {method.name: set(ok.loc[ok["method"] == method.name, "seed"]) for method in design.methods}
+    cases = {
+        (method.name, seed): method_place(output, method, seed).cases()
+        for method in design.methods
+        for seed in seeds[method.name]
+    }
     base = design.base
     family = len(others) * len(design.metrics)
     tests = []
     for task, metric in design.metrics.items():
         built = build_task(task, base.tasks[task], base.dataset.columns)
         scores: dict[tuple[str, int], pd.Series[float] | None] = {
-            (method.name, seed): case_scores(method_place(output, method, seed).cases(), built, metric)
-            for method in design.methods
-            for seed in seeds[method.name]
+            run: case_scores(found, built, metric) for run, found in cases.items()
         }
         for method in others:
             common = sorted(seeds[method.name] & seeds[design.reference])

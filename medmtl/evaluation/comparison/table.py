@@ -37,9 +37,7 @@ def compare_table(design: Design, results: Results) -> pd.DataFrame:
         for seed, record in results.methods.get(method.name, {}).items():
             rows.append(_method_row(design, results, method.name, seed, record, single[seed]))
     found = list(dict.fromkeys(key for row in rows for key in row))
-    metrics = [
-        key for task in design.base.tasks for key in found if key.startswith(f"{task}.") and "." in key
-    ]
+    metrics = [key for task in design.base.tasks for key in found if key.startswith(f"{task}.")]
     table = pd.DataFrame(rows, columns=[*LEADING, *dict.fromkeys(metrics), *COSTS])
     return table[table["status"] != ""].reset_index(drop=True)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pandas as pd
 import torch
 
 from medmtl.engine import Job, Run, train
 from medmtl.evaluation.comparison.alone import Alone
+from medmtl.evaluation.comparison.conditions import clear_unstarted
 from medmtl.evaluation.comparison.embedding import embed, write_embedding
 from medmtl.evaluation.comparison.meter import Meter, Progress
 from medmtl.evaluation.comparison.record import Place, Record, read_record, write_record
@@ -66,7 +65,7 @@ def train_one(
     found = read_record(place)
     if found is not None:
         return found
-    _clear_unstarted(place.run)
+    clear_unstarted(place.run)
     place.folder.mkdir(parents=True, exist_ok=True)
     device = choose_device(job.device)
     try:
@@ -80,12 +79,6 @@ def train_one(
         LOG.warning("%s: %s", place.folder.name, record.message)
     write_record(place, record)
     return record
-
-
-def _clear_unstarted(run: Path) -> None:
-    """A process that was killed before it wrote the config left nothing that is worth keeping."""
-    if run.is_dir() and not (run / "config.yaml").is_file():
-        shutil.rmtree(run)
 
 
 def _train(job: Job, place: Place, device: torch.device, progress: Progress | None) -> Run:

@@ -27,7 +27,7 @@ def tests_section(material: ComparisonMaterial) -> Section:
         section.missing = "One method only, so there is nothing to test it against."
         return section
     places = [*material.metrics, ""]
-    names = [name for name in _ordered(material) if (name, "") in tests]
+    names = [name for name in material.best_first() if (name, "") in tests]
     rows = [[Cell(name, header=True), *(_cell(tests.get((name, p))) for p in places)] for name in names]
     heads = [f"{task} (cases)" if task else "delta-m [%] (seeds)" for task in places]
     section.blocks.append(
@@ -38,12 +38,6 @@ def tests_section(material: ComparisonMaterial) -> Section:
             Prose("No test could be made: with so few cases and seeds, nothing can be said.", warning=True)
         )
     return section
-
-
-def _ordered(material: ComparisonMaterial) -> list[str]:
-    """Best first, as in the table above; those without a delta-m last."""
-    ranked = material.ranked()
-    return [*ranked, *(name for name in material.methods if name not in ranked)]
 
 
 def _cell(test: Mapping[str, Any] | None) -> Cell:

@@ -8,11 +8,9 @@ from medmtl.report.blocks import Figure, Section
 from medmtl.report.canvas import INK, dress, log_scale, new_figure, plain, to_svg
 from medmtl.report.comparison.material import SINGLE, ComparisonMaterial
 from medmtl.report.comparison.styles import left_out, short, shown_methods, style_of
-from medmtl.report.read import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -72,7 +70,7 @@ def _panel(axis: Axes, material: ComparisonMaterial, names: Sequence[str], task:
             folders = [material.single_run(task, seed) for seed in material.seeds]
         else:
             folders = [material.run(name, seed) for seed in material.done(name)]
-        curve = _mean_curve(folders, column)
+        curve = _mean_curve([material.log(folder) for folder in folders], column)
         if curve is None:
             continue
         marker = "o" if len(curve) < 3 else ""
@@ -87,15 +85,11 @@ def _panel(axis: Axes, material: ComparisonMaterial, names: Sequence[str], task:
         axis.text(0.5, 0.5, "not recorded", transform=axis.transAxes, ha="center", color=INK, fontsize=9)
 
 
-def _mean_curve(folders: Sequence[Path], column: str) -> DataFrame | None:
+def _mean_curve(logs: Sequence[DataFrame | None], column: str) -> DataFrame | None:
     """Mean over seeds by step."""
     import pandas as pd
 
-    parts = []
-    for folder in folders:
-        table = read_table(folder / "metrics.csv")
-        if table is not None and column in table.columns:
-            parts.append(table[["step", column]].dropna())
+    parts = [log[["step", column]].dropna() for log in logs if log is not None and column in log.columns]
     if not parts or all(part.empty for part in parts):
         return None
     return pd.concat(parts).groupby("step")[[column]].mean()

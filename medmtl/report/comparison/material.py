@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class ComparisonMaterial:
     description: Mapping[str, Any]
     summary: Mapping[str, Any]
     table: DataFrame
+    _logs: dict[Path, DataFrame | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def metrics(self) -> Mapping[str, str]:
@@ -60,6 +61,10 @@ class ComparisonMaterial:
         known = {name: mean for name in self.methods if (mean := self.mean(name)) is not None}
         return sorted(known, key=known.__getitem__)
 
+    def best_first(self) -> list[str]:
+        """All weightings, those without a delta-m last."""
+        return [*self.ranked(), *(name for name in self.methods if self.mean(name) is None)]
+
     def run(self, method: str, seed: int) -> Path:
         """RUN folder of a method."""
         return self.place(method, seed) / "run"
@@ -71,6 +76,12 @@ class ComparisonMaterial:
     def single_run(self, task: str, seed: int) -> Path:
         """RUN folder of the network that learns one task alone."""
         return self.folder / "runs" / SINGLE / task / f"seed{seed}" / "run"
+
+    def log(self, run: Path) -> DataFrame | None:
+        """`metrics.csv` of a RUN folder, which several panels draw from, read once."""
+        if run not in self._logs:
+            self._logs[run] = read_table(run / "metrics.csv")
+        return self._logs[run]
 
     def done(self, method: str) -> list[int]:
         """Seeds for which a method was trained to the end."""

@@ -30,7 +30,7 @@ def style_of(material: ComparisonMaterial, method: str) -> dict[str, Any]:
 
 def shown_methods(material: ComparisonMaterial, most: int = MOST) -> Sequence[str]:
     """All methods, or where they are too many for one panel the reference, the best and the worst."""
-    names = material.ranked() + [name for name in material.methods if material.mean(name) is None]
+    names = material.best_first()
     if len(names) <= most:
         return names
     reference = str(material.summary["reference"])

@@ -12,7 +12,15 @@ from medmtl.report.canvas import INK, dress, new_figure, plain, series_style, to
 from medmtl.report.comparison.material import ComparisonMaterial
 from medmtl.report.comparison.styles import short
 from medmtl.report.read import read_table
-from medmtl.report.weights import COLLAPSE, smoothed, weight_shares
+from medmtl.report.weights import (
+    COLLAPSE,
+    in_digits,
+    last_shares,
+    shares_of,
+    smoothed,
+    to_number,
+    weight_shares,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,7 +31,7 @@ _COLUMNS = 3
 def trajectories_section(material: ComparisonMaterial) -> Section:
     """Shares of the weight, and of the weighted loss, of every method."""
     section = Section("weights", "Task weights over time")
-    drawn = [name for name in [*material.ranked(), *_unranked(material)] if material.done(name)]
+    drawn = [name for name in material.best_first() if material.done(name)]
     if not drawn:
         section.missing = "No method was trained to the end, so there are no weights to show."
         return section
@@ -48,26 +56,20 @@ def trajectories_section(material: ComparisonMaterial) -> Section:
     return section
 
 
-def _unranked(material: ComparisonMaterial) -> list[str]:
-    return [name for name in material.methods if material.mean(name) is None]
-
-
 def loss_shares(table: DataFrame) -> DataFrame | None:
     """Each task's weight times loss over their sum, (steps, tasks); NaN where a task was absent."""
     import pandas as pd
 
     names = [name.removesuffix(".weight") for name in table.columns if name.endswith(".weight")]
-    parts = pd.DataFrame(
-        {
-            name: pd.to_numeric(table[f"{name}.weight"], errors="coerce")
-            * pd.to_numeric(table[f"{name}.loss"], errors="coerce")
-            for name in names
-            if f"{name}.loss" in table.columns
-        }
-    ).abs()
-    totals = parts.sum(axis=1, min_count=1)
-    shares = parts.div(totals.where(totals > 0), axis=0).dropna(how="all", axis=1)
-    return None if shares.empty else shares
+    return shares_of(
+        pd.DataFrame(
+            {
+                name: to_number(table[f"{name}.weight"]) * to_number(table[f"{name}.loss"])
+                for name in names
+                if f"{name}.loss" in table.columns
+            }
+        ).abs()
+    )
 
 
 def _figure(
@@ -104,8 +106,7 @@ def _figure(
                 thick = {"linewidth": 2.0, "label": plain(str(task))} if number == 0 else {"linewidth": 0.6}
                 axis.plot(x, y, **style, **thick)
             if number == 0:
-                last = shares.tail(max(1, len(shares) // 10)).mean()
-                ends = ", ".join(f"{task} {last[task]:.2f}" for task in shares.columns)
+                ends = in_digits(last_shares(shares))
         if not ends:
             axis.text(0.5, 0.5, "no weights", transform=axis.transAxes, ha="center", color=INK, fontsize=9)
         said.append(f"{name}: {ends or 'no weights'}")

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from medmtl.evaluation.tasks import MASK_KINDS
 from medmtl.inference.preview import PREVIEW, Preview, read_preview
 from medmtl.report.blocks import Cell, Table
 from medmtl.report.canvas import SERIES
 from medmtl.report.numbers import as_float
-from medmtl.report.outputs import MASK_KINDS
 from medmtl.report.prediction.curve import Curves, draw_curves
 from medmtl.report.prediction.values import Spread, class_tables, values_table
 from medmtl.report.read import read_mapping

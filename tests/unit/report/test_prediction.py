@@ -160,3 +160,20 @@ def test_a_curve_is_drawn_to_scale() -> None:
     cursor = re.search(r'data-x="([^"]+)"', drawing)
     assert cursor is not None
     assert [float(x) for x in cursor[1].split()] == pytest.approx([x0, x1, x2], abs=0.06)
+
+
+def test_only_pages_whose_study_changed_or_that_are_not_whole_are_drawn_again(copy: Path) -> None:
+    before = {path: path.read_bytes() for path in copy.glob("*/report.html")}
+    record = copy / "1.2.826.2" / "prediction.json"
+    build_report(copy)  # in the copy, files have other times
+    drawn = {path: path.stat().st_mtime_ns for path in before}
+    half = copy / "1.2.826.4" / "report.html"
+    half.write_bytes(half.read_bytes()[:-200])
+    record.write_text(json.dumps({**json.loads(record.read_text()), "notes": ["made once more"]}))
+    cut = half.stat().st_mtime_ns
+    build_report(copy)
+    again = {path for path in before if path.stat().st_mtime_ns != drawn[path]}
+    assert again == {record.with_name("report.html"), half}
+    assert half.stat().st_mtime_ns != cut
+    assert half.read_text().rstrip().endswith("-->")
+    assert "made once more" in words(page(copy, "1.2.826.2"))

@@ -12,6 +12,7 @@ from torch import Tensor
 from medmtl.types import ConfigError
 from medmtl.weighting import UnusableLossError, Weighting, build_weighting
 from medmtl.weighting._bad_losses import PATIENCE
+from tests.helpers.losses import tensors
 
 TASKS = ("anatomy", "disease", "function")
 LOSSES = {"anatomy": 0.4, "disease": 0.8, "function": 0.02}
@@ -21,10 +22,6 @@ DIVIDES = ["uw-o", "gls"]
 NEGATIVE = [*DIVIDES, "balanced", "dwa", "imtl-l", "uw", "uw-revised"]
 """Methods that cannot weigh a negative loss."""
 ANY = ["ew", "rlw", "weight-learning"]
-
-
-def tensors(losses: dict[str, float]) -> dict[str, Tensor]:
-    return {task: torch.tensor(loss, requires_grad=True) for task, loss in losses.items()}
 
 
 def step(weighting: Weighting, **changed: float) -> Tensor:

@@ -361,21 +361,24 @@ def test_gradnorms_first_step_by_hand() -> None:
     torch.testing.assert_close(weighting.weight, raised * 3 / raised.sum())
 
 
-def test_gradnorms_second_step_by_hand() -> None:
-    """Losses fall to 1/2, 1, 1/4 of their start: r = 6/7, 12/7, 3/7, target = mean(w n) r^alpha."""
+def test_gradnorms_steps_are_those_of_torchs_adam_with_the_sum_restored() -> None:
+    """Norms 1, 2, 6 of mean 3 pull by -1, -2, 6. Then losses fall to 1/2, 1, 1/4: r = 6/7, 12/7, 3/7 of the
+    mean weighted norm, about 1.9, against norms of about 2.1, 1.1 and 2.6: pulls 2, -1, 3.
+    """
     weighting = GradNorm(["a", "b", "c"], learning_rate=0.1, alpha=1.0)
-    step(weighting, rows_of_norms(1, 2, 6), [4.0, 5.0, 6.0])
-    w = torch.tensor([1.1, 1.1, 0.9], dtype=torch.float64) * 3 / 3.1
-    n = torch.tensor([2.0, 1.0, 3.0], dtype=torch.float64)
-    torch.testing.assert_close(step(weighting, rows_of_norms(2, 1, 3), [2.0, 5.0, 1.5]), w, rtol=1e-6, atol=0)
-    target = (w * n).mean() * torch.tensor([6 / 7, 12 / 7, 3 / 7], dtype=torch.float64)
-    before = torch.tensor([-1.0, -2.0, 6.0], dtype=torch.float64)
-    pull = n * torch.sign(w * n - target)
-    assert pull.tolist() == [2, -1, 3]
-    first = (0.9 * 0.1 * before + 0.1 * pull) / (1 - 0.9**2)
-    second = (0.999 * 0.001 * before**2 + 0.001 * pull**2) / (1 - 0.999**2)
-    w = w - 0.1 * first / second.sqrt()
-    torch.testing.assert_close(weighting.weight.double(), w * 3 / w.sum(), rtol=1e-5, atol=0)
+    w = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([w], lr=0.1, eps=0.0)
+    for norms, losses, pull in (
+        ((1, 2, 6), [4.0, 5.0, 6.0], [-1.0, -2.0, 6.0]),
+        ((2, 1, 3), [2.0, 5.0, 1.5], [2.0, -1.0, 3.0]),
+    ):
+        taken = step(weighting, rows_of_norms(*norms), losses)
+        torch.testing.assert_close(taken, w.detach(), rtol=1e-6, atol=0)
+        w.grad = torch.tensor(pull, dtype=torch.float64)
+        adam.step()
+        with torch.no_grad():
+            w *= 3 / w.sum()
+    torch.testing.assert_close(weighting.weight.double(), w.detach(), rtol=1e-5, atol=0)
 
 
 def test_gradnorms_pull_is_the_derivative_that_autograd_finds_with_the_target_held() -> None:

@@ -37,8 +37,10 @@ def test_sums_are_one_and_the_number_of_tasks() -> None:
 
 
 def test_softmax_with_and_without_a_temperature() -> None:
-    torch.testing.assert_close(apply("softmax"), torch.softmax(RAW, 0))
-    torch.testing.assert_close(apply("temperature-softmax"), torch.softmax(RAW / 2, 0))
+    """Of logarithms of 1, 4 and 25 it is their share, and at T = 2 that of their roots."""
+    raw = torch.tensor([1.0, 4.0, 25.0]).log()
+    torch.testing.assert_close(apply("softmax", raw), torch.tensor([1.0, 4.0, 25.0]) / 30)
+    torch.testing.assert_close(apply("temperature-softmax", raw), torch.tensor([1.0, 2.0, 5.0]) / 8)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
@@ -57,12 +59,15 @@ def test_soft_margin_softmax_without_a_margin_is_the_softmax() -> None:
     torch.testing.assert_close(apply("soft-margin-softmax", margin=0.0), torch.softmax(RAW, 0))
 
 
-@pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_taylor_softmax_cuts_the_exponential_after_its_second_term(temperature: float) -> None:
-    """de Brebisson and Vincent 2016: 1 + z + z^2 / 2."""
-    z = RAW / temperature
-    parts = 1 + z + z.square() / 2
-    torch.testing.assert_close(apply("taylor-softmax", temperature=temperature), parts / parts.sum())
+@pytest.mark.parametrize(
+    ("temperature", "parts"), [(1.0, [1.625, 3.625, 8.5]), (2.0, [1.28125, 2.03125, 3.625])]
+)
+def test_taylor_softmax_cuts_the_exponential_after_its_second_term(
+    temperature: float, parts: list[float]
+) -> None:
+    """de Brebisson and Vincent 2016: 1 + z + z^2 / 2, by hand for z = (0.5, 1.5, 3) over T."""
+    expected = torch.tensor(parts) / sum(parts)
+    torch.testing.assert_close(apply("taylor-softmax", temperature=temperature), expected)
 
 
 @pytest.mark.parametrize("name", NORMALIZERS)

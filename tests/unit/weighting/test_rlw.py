@@ -10,14 +10,14 @@ import torch
 from medmtl.types import ConfigError
 from medmtl.weighting import Weighting, build_weighting
 from medmtl.weighting._normalizers import SumTo1
+from tests.helpers.losses import weigh
 
 TASKS = ("anatomy", "disease", "function")
 LOSSES = {"anatomy": 0.4, "disease": 0.8, "function": 0.02}
 
 
-def step(weighting: Weighting, losses: dict[str, float]) -> list[float]:
-    weighting({task: torch.tensor(loss) for task, loss in losses.items()})
-    return [weight.item() for weight in weighting.weights.values()]
+def drawn_by(weighting: Weighting, losses: dict[str, float] = LOSSES) -> list[float]:
+    return list(weigh(weighting, losses).values())
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, True, "7"])
@@ -28,7 +28,7 @@ def test_a_seed_that_is_no_whole_number_of_at_least_0_is_refused(seed: Any) -> N
 
 def test_the_weights_sum_to_1_and_are_one_over_the_number_of_tasks_on_average() -> None:
     weighting = build_weighting("rlw", TASKS)
-    drawn = torch.tensor([step(weighting, LOSSES) for _ in range(2000)])
+    drawn = torch.tensor([drawn_by(weighting) for _ in range(2000)])
     torch.testing.assert_close(drawn.sum(1), torch.ones(2000))
     assert drawn.mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.015)
 
@@ -37,7 +37,7 @@ def test_raw_weights_are_exponentials_of_standard_normal_draws() -> None:
     weighting = build_weighting("rlw", TASKS)
     draws = []
     for _ in range(2000):
-        step(weighting, LOSSES)
+        drawn_by(weighting)
         draws.append([raw.log().item() for raw in weighting.raw_weights.values()])
     z = torch.tensor(draws)
     assert z.mean().item() == pytest.approx(0, abs=0.05)
@@ -59,21 +59,21 @@ def test_given_the_draws_the_total_is_that_of_torchjd() -> None:
 def test_two_ranks_draw_the_same_and_other_seeds_draw_otherwise() -> None:
     one, same, other = (build_weighting("rlw", TASKS, seed=seed) for seed in (3, 3, 4))
     for _ in range(3):
-        drawn = step(one, LOSSES)
-        assert drawn == step(same, LOSSES)
-        assert drawn != step(other, LOSSES)
+        drawn = drawn_by(one)
+        assert drawn == drawn_by(same)
+        assert drawn != drawn_by(other)
 
 
 def test_neither_the_global_generators_nor_the_losses_have_a_say() -> None:
     one, other = build_weighting("rlw", TASKS), build_weighting("rlw", TASKS)
     torch.manual_seed(0)
-    drawn = step(one, LOSSES)
+    drawn = drawn_by(one)
     torch.manual_seed(1)
-    assert step(other, dict.fromkeys(TASKS, 7.0)) == drawn
+    assert drawn_by(other, dict.fromkeys(TASKS, 7.0)) == drawn
 
 
 def test_importance_multiplies_the_odds() -> None:
     plain, raised = build_weighting("rlw", TASKS), build_weighting("rlw", TASKS, importance={"disease": 3.0})
-    a, b, _ = step(plain, LOSSES)
-    c, d, _ = step(raised, LOSSES)
+    a, b, _ = drawn_by(plain)
+    c, d, _ = drawn_by(raised)
     assert d / c == pytest.approx(3 * b / a, rel=1e-5)

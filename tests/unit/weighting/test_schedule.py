@@ -12,13 +12,10 @@ from torch import Tensor
 
 from medmtl.types import ConfigError
 from medmtl.weighting import Weighting, build_weighting
+from tests.helpers.losses import tensors
 
 TASKS = ("anatomy", "disease", "function")
 LOSSES = {"anatomy": 0.4, "disease": 0.8, "function": 0.02}
-
-
-def tensors(losses: dict[str, float]) -> dict[str, Tensor]:
-    return {task: torch.tensor(loss, requires_grad=True) for task, loss in losses.items()}
 
 
 def took_part(weighting: Weighting, steps: int, present: Sequence[str] = TASKS) -> list[set[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -12,13 +13,9 @@ from hypothesis import strategies as st
 
 from medmtl.types import ConfigError
 from medmtl.weighting import Weighting, build_weighting
+from tests.helpers.losses import weigh
 
 ACDC = {"anatomy": 0.4, "disease": 0.8, "function": 0.02}
-
-
-def step(weighting: Weighting, losses: dict[str, float]) -> dict[str, float]:
-    weighting({task: torch.tensor(loss) for task, loss in losses.items()})
-    return {task: weight.item() for task, weight in weighting.weights.items()}
 
 
 def build(**options: Any) -> Weighting:
@@ -36,11 +33,11 @@ def test_losses_times_c_and_temperature_over_c_give_the_same_weights(
 ) -> None:
     """And a smaller loss never has the smaller weight, and the weights sum to 1."""
     tasks = [f"task{i}" for i in range(len(losses))]
-    one = step(
+    one = weigh(
         build_weighting("uw-so", tasks, temperature=temperature), dict(zip(tasks, losses, strict=True))
     )
     scaled = dict(zip(tasks, (scale * loss for loss in losses), strict=True))
-    other = step(build_weighting("uw-so", tasks, temperature=temperature / scale), scaled)
+    other = weigh(build_weighting("uw-so", tasks, temperature=temperature / scale), scaled)
     assert list(one.values()) == pytest.approx(list(other.values()), rel=0.02, abs=1e-5)
     assert sum(one.values()) == pytest.approx(1, abs=1e-5)
     order = sorted(tasks, key=lambda task: scaled[task])
@@ -48,26 +45,26 @@ def test_losses_times_c_and_temperature_over_c_give_the_same_weights(
 
 
 def test_a_high_temperature_is_equal_and_a_low_one_takes_the_smallest_loss() -> None:
-    assert list(step(build(temperature=1e6), ACDC).values()) == pytest.approx([1 / 3] * 3, abs=1e-4)
-    assert list(step(build(temperature=1e-6), ACDC).values()) == [0.0, 0.0, 1.0]
+    assert list(weigh(build(temperature=1e6), ACDC).values()) == pytest.approx([1 / 3] * 3, abs=1e-4)
+    assert list(weigh(build(temperature=1e-6), ACDC).values()) == [0.0, 0.0, 1.0]
 
 
 def test_a_floor_keeps_a_share_for_every_task() -> None:
-    weights = step(build(temperature=5.0, floor=0.1), ACDC)
+    weights = weigh(build(temperature=5.0, floor=0.1), ACDC)
     assert weights == pytest.approx({"anatomy": 0.1, "disease": 0.1, "function": 0.8}, abs=1e-3)
     assert sum(weights.values()) == pytest.approx(1)
 
 
 def test_effective_tasks_is_the_perplexity_of_the_weights_whatever_the_scale() -> None:
-    weights = step(build(effective_tasks=2.0), ACDC)
+    weights = weigh(build(effective_tasks=2.0), ACDC)
     vector = torch.tensor(list(weights.values()))
     assert torch.special.entr(vector).sum().exp().item() == pytest.approx(2.0, abs=1e-4)
-    scaled = step(build(effective_tasks=2.0), {task: 1000 * loss for task, loss in ACDC.items()})
+    scaled = weigh(build(effective_tasks=2.0), {task: 1000 * loss for task, loss in ACDC.items()})
     assert scaled == pytest.approx(weights, abs=1e-5)
 
 
 def test_effective_tasks_of_fewer_present_tasks_are_at_most_their_number() -> None:
-    assert step(build(effective_tasks=2.5), {"anatomy": 0.4, "function": 0.02}) == {
+    assert weigh(build(effective_tasks=2.5), {"anatomy": 0.4, "function": 0.02}) == {
         "anatomy": 0.5,
         "function": 0.5,
     }
@@ -75,24 +72,24 @@ def test_effective_tasks_of_fewer_present_tasks_are_at_most_their_number() -> No
 
 def test_normalizing_by_the_first_loss_weighs_what_is_left_of_each_loss() -> None:
     weighting = build(temperature=5.0, normalize_losses="first")
-    step(weighting, ACDC)
-    weights = step(weighting, {"anatomy": 0.2, "disease": 0.8, "function": 0.02})
-    shares = torch.softmax(torch.tensor([1 / 0.5, 1.0, 1.0]) / 5, dim=0)
-    expected = [share / loss for share, loss in zip(shares.tolist(), ACDC.values(), strict=True)]
-    assert list(weights.values()) == pytest.approx(expected)
+    weigh(weighting, ACDC)
+    weights = weigh(weighting, {"anatomy": 0.2, "disease": 0.8, "function": 0.02})
+    more = math.exp(1 / 5)  # of half of the first loss: 1 / (5 x 0.5) is 1/5 above 1 / (5 x 1)
+    shares = {"anatomy": more / (more + 2), "disease": 1 / (more + 2), "function": 1 / (more + 2)}
+    assert {task: weights[task] * ACDC[task] for task in ACDC} == pytest.approx(shares)
 
 
 def test_the_first_loss_is_that_of_the_tasks_own_first_appearance_above_zero() -> None:
     weighting = build(temperature=5.0, normalize_losses="first")
-    step(weighting, {"anatomy": 0.4, "disease": 0.8})
-    assert step(weighting, {"anatomy": 0.4, "function": 0.0}) == {"anatomy": 2.5, "function": 0.0}
-    weights = step(weighting, {"anatomy": 0.4, "function": 0.02})
+    weigh(weighting, {"anatomy": 0.4, "disease": 0.8})
+    assert weigh(weighting, {"anatomy": 0.4, "function": 0.0}) == {"anatomy": 2.5, "function": 0.0}
+    weights = weigh(weighting, {"anatomy": 0.4, "function": 0.02})
     assert weights == pytest.approx({"anatomy": 0.5 / 0.4, "function": 0.5 / 0.02})
 
 
 def test_normalizing_by_a_trivial_predictors_loss_uses_the_given_ones() -> None:
     weighting = build(temperature=5.0, normalize_losses="trivial", trivial_losses=dict(ACDC))
-    assert step(weighting, ACDC) == pytest.approx({task: 1 / 3 / loss for task, loss in ACDC.items()})
+    assert weigh(weighting, ACDC) == pytest.approx({task: 1 / 3 / loss for task, loss in ACDC.items()})
 
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])

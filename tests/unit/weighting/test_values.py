@@ -44,13 +44,12 @@ def test_uw_so_weights_are_the_published_ones(temperature: float, first: float) 
 
 
 def test_uw_so_is_exactly_a_softmax_of_inverse_losses() -> None:
-    """Kirchdorfer et al., GCPR 2024."""
+    """Kirchdorfer et al., GCPR 2024: where exp(1 / (T L)) is 5, 3 and 2, the weights are their shares."""
     weighting = build_weighting("uw-so", TASKS, temperature=20.0)
-    values = losses(0.07, 0.7, 2.1)
-    total = weighting(values)
-    expected = torch.softmax(1 / (20 * torch.tensor([0.07, 0.7, 2.1])), dim=0)
-    assert weights_of(weighting) == pytest.approx(expected.tolist())
-    assert total.item() == pytest.approx((expected @ torch.tensor([0.07, 0.7, 2.1])).item())
+    five, three, two = (1 / (20 * math.log(part)) for part in (5, 3, 2))
+    total = weighting(losses(five, three, two))
+    assert weights_of(weighting) == pytest.approx([0.5, 0.3, 0.2])
+    assert total.item() == pytest.approx(0.5 * five + 0.3 * three + 0.2 * two)
 
 
 def test_uw_so_collapses_on_the_losses_of_acdc_as_measured() -> None:
@@ -190,8 +189,9 @@ def test_dwa_is_uniform_for_two_epochs_then_follows_the_descent_rates() -> None:
             assert weights_of(weighting) == pytest.approx([1.0, 1.0, 1.0])
         weighting.end_epoch()
     weighting(losses(9.0, 9.0, 9.0))
-    expected = 3 * torch.softmax(torch.tensor([1 / 2, 1 / 2, 4 / 4]) / 2, dim=0)
-    assert weights_of(weighting) == pytest.approx(expected.tolist())
+    slow = math.exp(1 / 4)  # rates 1/2, 1/2 and 1, so the third exponent is 1/4 above the others
+    expected = [3 / (2 + slow), 3 / (2 + slow), 3 * slow / (2 + slow)]
+    assert weights_of(weighting) == pytest.approx(expected)
 
 
 def test_dwa_does_not_depend_on_the_scale_of_a_loss() -> None:
@@ -211,5 +211,5 @@ def test_dwa_keeps_the_means_of_a_task_that_did_not_appear_in_an_epoch() -> None
         weighting({task: torch.tensor(loss) for task, loss in epoch.items()})
         weighting.end_epoch()
     weighting({"a": torch.tensor(1.0), "b": torch.tensor(1.0)})
-    expected = 2 * torch.softmax(torch.tensor([1.0, 0.5]) / 2, dim=0)
-    assert weights_of(weighting) == pytest.approx(expected.tolist())
+    fast = math.exp(-1 / 4)  # rates 1 and 1/2
+    assert weights_of(weighting) == pytest.approx([2 / (1 + fast), 2 * fast / (1 + fast)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -36,11 +38,10 @@ def test_two_tasks_share_one_sigmoid() -> None:
 def test_more_tasks_have_a_softmax() -> None:
     weighting = build_weighting("weight-learning", ("a", "b", "c"))
     with torch.no_grad():
-        for parameter, value in zip(weighting.parameters(), (0.1, -0.4, 0.8), strict=True):
-            parameter.fill_(value)
+        for parameter, share in zip(weighting.parameters(), (1, 2, 5), strict=True):
+            parameter.fill_(math.log(share))
     weighting({task: torch.tensor(1.0) for task in "abc"})
-    expected = torch.softmax(torch.tensor([0.1, -0.4, 0.8]), 0)
-    assert [w.item() for w in weighting.weights.values()] == pytest.approx(expected.tolist())
+    assert [w.item() for w in weighting.weights.values()] == pytest.approx([1 / 8, 2 / 8, 5 / 8])
 
 
 @pytest.mark.parametrize("losses", [{"a": 1.0, "b": 0.1}, {"a": 1.0, "b": 0.1, "c": 0.9}])
