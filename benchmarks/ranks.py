@@ -1,6 +1,9 @@
 """One GPU and two: the same losses, and how long a step takes. On a machine without GPUs: two CPU ranks.
 
-python benchmarks/ranks.py [--ranks 2] [--steps 20] [--device auto]     # writes results/ranks-DEVICE.json
+python benchmarks/ranks.py [--ranks 2] [--steps 20] [--device auto] [--limit-s 170]
+
+Writes results/ranks-DEVICE.json, and again after each part: what was found stays if a later part runs into
+--limit-s, or somebody stops it. The comparison of losses comes first.
 
 Every process is started as a user would, `python` for one rank and `torchrun` for several; the backend is
 chosen by medmtl. Losses are those of all ranks together in float32 without TF32, on the same cases. Times are
@@ -13,10 +16,12 @@ import argparse
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +30,7 @@ import yaml
 from record import ROOT, write_result
 
 SEED = 0
-EXACT = {"widths": [8, 16, 32], "batch": 4}
+EXACT: dict[str, Any] = {"widths": [8, 16, 32], "batch": 4}
 FAST: dict[str, dict[str, Any]] = {
     "cuda": {"widths": [64, 128, 256, 320], "shape": (128, 128, 32), "batch": 8, "repeats": 20},
     "cpu": {"widths": [8, 16, 32], "shape": (32, 32, 8), "batch": 4, "repeats": 5},
@@ -62,15 +67,20 @@ def work(asked: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     with process_group(asked["device"]):
         device = device_of_rank(asked["device"])
-        found = {
+        found: dict[str, Any] = {
             "ranks": world_size(),
             "backend": dist.get_backend() if dist.is_initialized() else "none",
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-            "losses": exact_losses(asked, device),
-            "ms per step": step_times(device),
         }
-        if leads():
-            Path(asked["answer"]).write_text(json.dumps(found))
+        for what, measure in (
+            ("losses", lambda: exact_losses(asked, device)),
+            ("ms per step", lambda: step_times(device)),
+        ):
+            began = time.perf_counter()
+            found[what] = measure()
+            found[f"seconds for {what}"] = round(time.perf_counter() - began, 1)
+            if leads():
+                Path(asked["answer"]).write_text(json.dumps(found))
 
 
 def exact_losses(asked: dict[str, Any], device: Any) -> list[dict[str, float]]:
@@ -159,18 +169,24 @@ def step_times(device: Any) -> float:
     return round(median(taken[3:]), 2)
 
 
-def launch(ranks: int, arguments: list[str]) -> float:
-    """Run Python with arguments on so many ranks; returns seconds."""
+def launch(ranks: int, arguments: list[str], limit_s: float) -> float | None:
+    """Run Python with arguments on so many ranks; returns seconds, or None where they took too long."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     environment = {**os.environ, "NVIDIA_TF32_OVERRIDE": "0", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     began = time.perf_counter()
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, *(several if ranks > 1 else []), *arguments],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"{ranks} ranks: {done.stderr[-3000:]}")
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            _, errors = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGTERM)  # torchrun ends its ranks then
+            return None
+    if process.returncode:
+        raise RuntimeError(f"{ranks} ranks: {errors[-3000:]}")
     return time.perf_counter() - began
 
 
@@ -182,6 +198,67 @@ def largest_difference(one: list[dict[str, float]], other: list[dict[str, float]
     ]
 
 
+def compared(one: list[dict[str, float]], other: list[dict[str, float]], tolerance: float) -> dict[str, Any]:
+    """How far the losses of one rank and of several lie apart."""
+    apart = largest_difference(one, other)
+    return {
+        "first step": apart[0],
+        "first ten steps, largest": max(apart[:10]),
+        "all steps, largest": max(apart),
+        "tolerance of the first ten": tolerance,
+        "within": max(apart[:10]) <= tolerance,
+    }
+
+
+def measure(
+    root: Path, asked: argparse.Namespace, measured: dict[str, Any], save: Callable[[], None]
+) -> None:
+    """Losses and times of one rank and of several, then a whole training; saved after each."""
+    from medmtl.data import ingest
+    from medmtl.data.phantom import generate_cohort
+
+    splits = {"train": 0.8, "val": 0.2}
+    generate_cohort(root / "raw", cases=10, frames=2, shape=(40, 40, 10), spacing_mm=(4.0, 4.0, 9.0),
+                    splits=splits, workers=4)  # fmt: skip
+    ingest(root / "raw", root / "dataset", format="phantom")
+    found: list[dict[str, Any]] = []
+    for ranks in (1, asked.ranks):
+        answer = root / f"{ranks}.json"
+        order = {
+            "device": asked.device, "dataset": str(root / "dataset"), "steps": asked.steps,
+            "answer": str(answer),
+        }  # fmt: skip
+        seconds = launch(ranks, [__file__, "--work", json.dumps(order)], asked.limit_s)
+        run = json.loads(answer.read_text()) if answer.is_file() else {}
+        found.append(run)
+        measured["runs"][str(ranks)] = {
+            **{key: value for key, value in run.items() if key != "losses"},
+            "losses, last step": run.get("losses", [None])[-1],
+            "seconds with start": "out of time" if seconds is None else round(seconds, 1),
+        }
+        save()
+    one, several = found
+    if "losses" in one and "losses" in several:
+        measured["relative difference of losses"] = compared(
+            one["losses"], several["losses"], asked.tolerance
+        )
+    if "ms per step" in one and "ms per step" in several:
+        measured["times faster"] = round(one["ms per step"] / several["ms per step"], 2)
+    save()
+    config = root / "config.yaml"
+    config.write_text(yaml.safe_dump(config_of(str(root / "dataset"), asked.device, asked.steps)))
+    trains = ["-m", "medmtl", "train", str(config), "-o", str(root / "run")]
+    seconds = launch(asked.ranks, trains, asked.limit_s)
+    if seconds is None:
+        measured["torchrun -m medmtl train"] = "out of time"
+    else:
+        with (root / "run" / "weights.csv").open() as stream:
+            steps = len(list(csv.DictReader(stream)))
+        says = f"{asked.ranks} ranks" in (root / "run" / "log.txt").read_text()
+        measured["torchrun -m medmtl train"] = {"steps": steps, "seconds": round(seconds, 1), "says": says}
+    save()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -189,62 +266,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--tolerance", type=float, default=1e-3, help="of the first ten steps' losses")
+    parser.add_argument("--limit-s", type=float, default=170.0, help="seconds of each of the three parts")
     asked = parser.parse_args()
     if asked.work:
         work(json.loads(asked.work))
         return
-    from medmtl.data import ingest
-    from medmtl.data.phantom import generate_cohort
+    measured: dict[str, Any] = {"settings": {"exact": EXACT}, "runs": {}}
+    flags = f"--ranks {asked.ranks} --steps {asked.steps} --device {asked.device}"
+
+    def save() -> None:
+        devices = [run["device"] for run in measured["runs"].values() if "device" in run]
+        kind = "cpu" if devices[:1] == ["CPU"] else "cuda"
+        measured["settings"]["timed"] = FAST[kind]
+        path = write_result(f"ranks-{kind}", f"python benchmarks/ranks.py {flags}", measured)
+        print(path, json.dumps(measured), flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        splits = {"train": 0.8, "val": 0.2}
-        generate_cohort(root / "raw", cases=10, frames=2, shape=(40, 40, 10), spacing_mm=(4.0, 4.0, 9.0),
-                        splits=splits, workers=4)  # fmt: skip
-        ingest(root / "raw", root / "dataset", format="phantom")
-        found = []
-        for ranks in (1, asked.ranks):
-            answer = root / f"{ranks}.json"
-            order = {
-                "device": asked.device, "dataset": str(root / "dataset"), "steps": asked.steps,
-                "answer": str(answer),
-            }  # fmt: skip
-            seconds = launch(ranks, [__file__, "--work", json.dumps(order)])
-            found.append({**json.loads(answer.read_text()), "seconds with start": round(seconds, 1)})
-            print({key: value for key, value in found[-1].items() if key != "losses"}, flush=True)
-        config = root / "config.yaml"
-        config.write_text(yaml.safe_dump(config_of(str(root / "dataset"), asked.device, asked.steps)))
-        seconds = launch(asked.ranks, ["-m", "medmtl", "train", str(config), "-o", str(root / "run")])
-        with (root / "run" / "weights.csv").open() as stream:
-            steps = len(list(csv.DictReader(stream)))
-        log = (root / "run" / "log.txt").read_text()
-    one, several = found
-    apart = largest_difference(one["losses"], several["losses"])
-    measured = {
-        "settings": {"exact": EXACT, "timed": FAST["cpu" if one["device"] == "CPU" else "cuda"]},
-        "device": one["device"],
-        "backend": several["backend"],
-        "relative difference of losses": {
-            "first step": apart[0],
-            "first ten steps, largest": max(apart[:10]),
-            "all steps, largest": max(apart),
-            "tolerance of the first ten": asked.tolerance,
-            "within": max(apart[:10]) <= asked.tolerance,
-        },
-        "ms per step": {str(run["ranks"]): run["ms per step"] for run in found},
-        "times faster": round(one["ms per step"] / several["ms per step"], 2),
-        "torchrun -m medmtl train": {
-            "steps": steps,
-            "seconds": round(seconds, 1),
-            "says": f"{asked.ranks} ranks" in log,
-        },
-        "losses, last step": [run["losses"][-1] for run in found],
-    }
-    name = f"ranks-{'cpu' if one['device'] == 'CPU' else 'cuda'}"
-    flags = f"--ranks {asked.ranks} --steps {asked.steps} --device {asked.device}"
-    print(write_result(name, f"python benchmarks/ranks.py {flags}", measured))
+        measure(Path(folder), asked, measured, save)
     print(json.dumps(measured, indent=2))
-    if not measured["relative difference of losses"]["within"]:
+    if not measured.get("relative difference of losses", {}).get("within", False):
         sys.exit(1)
 
 

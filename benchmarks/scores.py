@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,13 @@ from medmtl.metrics import Estimate, bootstrap_interval, dice, macro_auc
 from medmtl.types import UNLABELLED
 
 
-def score_split(model: Model, dataset: Dataset, split: str, device: str) -> dict[str, dict[str, Any]]:
+def score_split(
+    model: Model, dataset: Dataset, split: str, device: str, until: float = math.inf
+) -> dict[str, dict[str, Any]]:
     """By case: the mean Dice of every mask task, true and predicted class of every classification.
 
     Dice is the mean over structures of the mean over labelled frames. A structure that neither has counts
-    for nothing.
+    for nothing. No case is begun after ``until``, on the clock of `time.perf_counter`.
     """
     context = model.context(torch.device(device))
     wanted = tuple(target for task in model.tasks.values() for target in task.targets)
@@ -29,6 +33,8 @@ def score_split(model: Model, dataset: Dataset, split: str, device: str) -> dict
     assert not refused, refused
     rows: dict[str, dict[str, Any]] = {}
     for case in cases:
+        if time.perf_counter() > until:
+            break
         result = predict_prepared(context, case, list(model.tasks), on_source_grid=False)
         row: dict[str, Any] = {}
         for name, task in model.tasks.items():

@@ -1,16 +1,20 @@
 """Does the view of the whole volume learn what no patch shows? CT and PET/CT phantoms, with it and without.
 
 python benchmarks/two_views.py [--device cuda] [--size small|full] [--study ct petct] [--steps N] [--cases N]
+                               [--minutes M] [--workers N]
 
 Each study has a mask to segment in patches and a class that depends on something outside of any patch. The
 same network is trained twice from the same seed: with ``view: global`` and with ``view: local``. The classes
-are balanced, so chance is an AUROC of 0.5. Writes benchmarks/results/two-views-SIZE.json.
+are balanced, so chance is an AUROC of 0.5. Writes benchmarks/results/two-views-SIZE.json, of one study alone
+two-views-SIZE-STUDY.json, after every step of the way. With --minutes, a study takes so long at most: both
+views get the same share of it, and a training that is not done by then is left out and says how far it came.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -72,27 +76,72 @@ def config_of(study: dict[str, Any], size: dict[str, Any], view: str, steps: int
     )  # fmt: skip
 
 
-def one_run(root: Path, study: dict[str, Any], config: Any, view: str, device: str) -> dict[str, Any]:
-    """Train and test; the seconds are of training alone."""
+class OutOfTimeError(Exception):
+    """A training was not done in time."""
+
+
+def one_run(
+    root: Path, study: dict[str, Any], config: Any, view: str, device: str, until: float
+) -> dict[str, Any]:
+    """Train and test; the seconds are of training alone. A quarter of the time is kept for the test."""
     dataset = open_dataset(root / "dataset")
     began = time.perf_counter()
-    run = train(job_of(config, dataset, root / view))
+    last_step = began + 0.75 * (until - began)
+    at = "plan"
+
+    def watch(what: str, done: int, total: int) -> None:
+        nonlocal at
+        at = f"{what} {done} of {total}"
+        if time.perf_counter() > last_step:
+            raise OutOfTimeError
+
+    try:
+        run = train(job_of(config, dataset, root / view), progress=watch)
+    except OutOfTimeError:
+        return {"out of time at": at, "seconds": round(time.perf_counter() - began, 1)}
     seconds = time.perf_counter() - began
-    rows = score_split(run.model, dataset, "test", device)
-    classes = run.model.columns[study["class"]].classes
+    rows = score_split(run.model, dataset, "test", device, until)
+    found = {"training seconds": round(seconds, 1), "test cases": len(rows)}
+    return {**found, **scores_of(rows, run.model, study)} if rows else found
+
+
+def scores_of(rows: dict[str, dict[str, Any]], model: Any, study: dict[str, Any]) -> dict[str, Any]:
+    """How well the class and the mask were said of the test cases."""
+    classes = model.columns[study["class"]].classes
     right = [row["class.class"] == row["class.truth"] for row in rows.values()]
     area = auroc(rows, "class", classes)
     interval = wilson_interval(sum(right), len(right))
     return {
-        "test cases": len(rows),
         "AUROC": round(float(area), 3),
         "AUROC, 95 %": [round(area.ci.low, 3), round(area.ci.high, 3)],
         "accuracy": round(sum(right) / len(right), 3),
         "accuracy, 95 %": [round(interval.low, 3), round(interval.high, 3)],
         "mean Dice": round(float(np.nanmean([row["mask.dice"] for row in rows.values()])), 3),
-        "training seconds": round(seconds, 1),
-        "overview": run.model.preparation.overview,
+        "overview": model.preparation.overview,
     }
+
+
+def one_study(name: str, asked: argparse.Namespace, found: dict[str, Any], save: Callable[[], Path]) -> None:
+    """Draw the cases, then train and test with either view; ``found`` is saved whenever it grew."""
+    study, size = STUDIES[name], SIZES[asked.size]
+    make: Callable[..., Path] = study["make"]
+    began = time.perf_counter()
+    end = began + 60 * asked.minutes
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        make(root / "raw", cases=asked.cases, shape=size["shape"], splits=SPLITS, workers=asked.workers)
+        drawn = time.perf_counter()
+        found["seconds to draw"] = round(drawn - began, 1)
+        ingest(root / "raw", root / "dataset", format="phantom")
+        found["seconds to ingest"] = round(time.perf_counter() - drawn, 1)
+        print(name, json.dumps(found), flush=True)
+        save()
+        for left, view in ((2, "global"), (1, "local")):
+            now = time.perf_counter()
+            config = config_of(study, size, view, asked.steps, asked.device)
+            found[view] = one_run(root, study, config, view, asked.device, now + (end - now) / left)
+            print(name, view, json.dumps(found[view]), flush=True)
+            save()
 
 
 def main() -> None:
@@ -102,33 +151,28 @@ def main() -> None:
     parser.add_argument("--study", nargs="+", default=list(STUDIES), choices=STUDIES)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--cases", type=int)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="of each study, at most")
     parser.add_argument("--workers", type=int, default=4)
     asked = parser.parse_args()
     size = SIZES[asked.size]
-    steps, cases = asked.steps or size["steps"], asked.cases or size["cases"]
-    found: dict[str, Any] = {}
-    for name in asked.study:
-        study = STUDIES[name]
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
-            began = time.perf_counter()
-            make: Callable[..., Path] = study["make"]
-            make(root / "raw", cases=cases, shape=size["shape"], splits=SPLITS, workers=asked.workers)
-            ingest(root / "raw", root / "dataset", format="phantom")
-            drawn = time.perf_counter() - began
-            found[name] = {"seconds to draw and ingest": round(drawn, 1)}
-            for view in ("global", "local"):
-                config = config_of(study, size, view, steps, asked.device)
-                found[name][view] = one_run(root, study, config, view, asked.device)
-                print(name, view, json.dumps(found[name][view]), flush=True)
+    asked.steps, asked.cases = asked.steps or size["steps"], asked.cases or size["cases"]
+    found: dict[str, Any] = {name: {} for name in asked.study}
     device = torch.cuda.get_device_name() if asked.device.startswith("cuda") else "CPU"
     settings = {
         **{key: value for key, value in size.items() if key not in ("cases", "steps")},
-        "cases": cases, "steps": steps, "splits": SPLITS, "device": device,
+        "cases": asked.cases, "steps": asked.steps, "splits": SPLITS, "device": device,
     }  # fmt: skip
     command = f"python benchmarks/two_views.py --size {asked.size} --device {asked.device}"
-    command += f" --study {' '.join(asked.study)} --steps {steps} --cases {cases}"
-    print(write_result(f"two-views-{asked.size}", command, {"settings": settings, "studies": found}))
+    command += f" --study {' '.join(asked.study)} --steps {asked.steps} --cases {asked.cases}"
+    command += "" if math.isinf(asked.minutes) else f" --minutes {asked.minutes:g}"
+    names = ["two-views", asked.size, *([] if set(asked.study) == set(STUDIES) else asked.study)]
+
+    def save() -> Path:
+        return write_result("-".join(names), command, {"settings": settings, "studies": found})
+
+    for name in asked.study:
+        one_study(name, asked, found[name], save)
+    print(save())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Parts of a network that keep their weights: your segmentation as it is, and further tasks on its features.
 
 ``encoder`` is all that the pyramid is computed with, ``decoder`` the one that tasks share, and the name of a
-task its head, with its own decoder where it has one. What is frozen is run as in prediction (no dropout, no
+task its head, with its own decoder where it has one. Of groups with branches of their own, ``encoder`` and
+``decoder`` are those of all branches. What is frozen is run as in prediction (no dropout, no
 running statistics), and a task all of whose weights are frozen takes no part in training.
 """
 
@@ -83,7 +84,12 @@ def _parameters(network: MultiTaskNetwork, part: str, channels: int) -> list[nn.
             )
         encoder = encoder_names(backbone, channels)
         return [parameter for name, parameter in backbone.named_parameters() if name not in encoder]
-    own = [network.heads[part], *([network.decoders[part]] if part in network.decoders else [])]
+    return _own_parameters(network, part)
+
+
+def _own_parameters(network: MultiTaskNetwork, task: str) -> list[nn.Parameter]:
+    """Those of a task's head, and of the decoder that it has for itself."""
+    own = [network.heads[task], *([network.decoders[task]] if task in network.decoders else [])]
     return [parameter for module in own for parameter in module.parameters()]
 
 
@@ -95,6 +101,11 @@ def encoder_names(backbone: Backbone, channels: int) -> set[str]:
     image = torch.empty(1, channels, *(2 * n for n in backbone.divisor), device="meta")
     with torch.enable_grad():
         return {names[parameter] for parameter in reached_parameters(twin.encode(image))}
+
+
+def trained(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are not frozen."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def train_mode(network: MultiTaskNetwork) -> None:
@@ -124,8 +135,7 @@ def learning(network: MultiTaskNetwork, tasks: Mapping[str, Task], channels: int
     dense = network.dense_tasks(tasks)
     found = {}
     for task in tasks:
-        own = [network.heads[task], *([network.decoders[task]] if task in network.decoders else [])]
-        if any(p.requires_grad for module in own for p in module.parameters()) or (task in dense and shared):
+        if any(p.requires_grad for p in _own_parameters(network, task)) or (task in dense and shared):
             found[task] = tasks[task]
     return found
 

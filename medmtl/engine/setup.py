@@ -16,11 +16,12 @@ from medmtl.engine.freeze import freeze, learning
 from medmtl.engine.gather import gather, move
 from medmtl.engine.job import Job
 from medmtl.engine.planning import plan_job
-from medmtl.engine.start_from import check_start, starting_weights
+from medmtl.engine.start_from import Start, check_start, starting_weights
 from medmtl.engine.statistics import fit_case_heads
 from medmtl.inference.find.derive import derive_rule
 from medmtl.inference.find.rule import parse_rule
 from medmtl.inference.model import Model
+from medmtl.models import MultiTaskNetwork
 from medmtl.plan import Plan, plan_text
 from medmtl.registry import nearest
 from medmtl.tasks import Task, build_network, build_task
@@ -78,31 +79,11 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
             f"{job.dataset.root / 'cases.csv'}: no case has split = train; fill the split column"
         )
     columns = job.dataset.columns
-    tasks = {name: build_task(name, section, columns) for name, section in job.tasks.items()}
-    if not tasks:
-        raise ConfigError("tasks: is empty; name at least one task")
-    for name in job.covariates:
-        if name not in columns or columns[name].kind != "value":
-            values = [c.name for c in columns.values() if c.kind == "value"]
-            raise ConfigError(
-                f"covariates: {name!r} is no value column of the dataset{nearest(name, values)}"
-            )
+    tasks = _tasks(job)
     select = parse_rule(job.select, job.dataset.channels, derive_rule(job.dataset, train))
     planned = plan_job(job, tasks, device, progress)
     plan = planned.plan
-    network = build_network(
-        plan.backbone,
-        tasks,
-        in_channels=len(job.dataset.channels),
-        n_covariates=len(job.covariates),
-        cycle=job.dataset.cycle,
-        seed=job.seed,
-        overview=plan.preparation.overview is not None,
-    )
-    origin = job.training.start_from
-    start = None if origin is None else starting_weights(origin, network, tasks, job, allow=job.third_party)
-    freeze(network, job.training.freeze, len(job.dataset.channels))
-    check_start(start, job.training.freeze)
+    network, start = _network(job, plan, tasks)
     label_columns = {target: columns[target] for task in tasks.values() for target in task.targets}
     gathered = gather(job, plan.preparation, [*train, *val], label_columns, device, progress)
     ids = {case.case_id for case in train}
@@ -121,9 +102,7 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
     network.to(device)
     fit_case_heads(network, tasks, ready_train)
     if start is not None:
-        network.load_state_dict({**network.state_dict(), **start.weights})
-        for name, state in start.states.items():
-            tasks[name].load_state(state)
+        _begin_from(start, network, tasks)
     model = Model(
         network=network,
         tasks=tasks,
@@ -136,21 +115,60 @@ def set_up(job: Job, device: torch.device, progress: Callable[[int, int], None] 
         cycle=job.dataset.cycle,
         select=select,
     )
-    text = plan_text(plan, planned.found, job.dataset.name)
     return Ready(
-        model,
-        plan,
-        text,
-        ready_train,
-        ready_val,
-        label_columns,
-        gathered.refused,
-        remarks,
-        focus,
-        gathered.store,
-        "" if start is None else start.says,
-        learning(network, tasks, len(job.dataset.channels)),
+        model=model,
+        plan=plan,
+        plan_text=plan_text(plan, planned.found, job.dataset.name),
+        train=ready_train,
+        val=ready_val,
+        label_columns=label_columns,
+        refused=gathered.refused,
+        remarks=remarks,
+        focus=focus,
+        store=gathered.store,
+        started="" if start is None else start.says,
+        learning=learning(network, tasks, len(job.dataset.channels)),
     )
+
+
+def _tasks(job: Job) -> dict[str, Task]:
+    """The tasks, once the dataset is known to have the columns that they and the covariates name."""
+    columns = job.dataset.columns
+    tasks = {name: build_task(name, section, columns) for name, section in job.tasks.items()}
+    if not tasks:
+        raise ConfigError("tasks: is empty; name at least one task")
+    for name in job.covariates:
+        if name not in columns or columns[name].kind != "value":
+            values = [c.name for c in columns.values() if c.kind == "value"]
+            raise ConfigError(
+                f"covariates: {name!r} is no value column of the dataset{nearest(name, values)}"
+            )
+    return tasks
+
+
+def _network(job: Job, plan: Plan, tasks: Mapping[str, Task]) -> tuple[MultiTaskNetwork, Start | None]:
+    """The network with its frozen parts, and the weights to load once its heads are fitted to the cases."""
+    network = build_network(
+        plan.backbone,
+        tasks,
+        in_channels=len(job.dataset.channels),
+        n_covariates=len(job.covariates),
+        cycle=job.dataset.cycle,
+        seed=job.seed,
+        overview=plan.preparation.overview is not None,
+    )
+    origin = job.training.start_from
+    start = None if origin is None else starting_weights(origin, network, tasks, job, allow=job.third_party)
+    freeze(network, job.training.freeze, len(job.dataset.channels))
+    check_start(start, job.training.freeze)
+    return network, start
+
+
+def _begin_from(start: Start, network: MultiTaskNetwork, tasks: Mapping[str, Task]) -> None:
+    """Load what is taken over, after the heads of new tasks were fitted to the cases."""
+    network.load_state_dict({**network.state_dict(), **start.weights})
+    for name, state in start.states.items():
+        tasks[name].load_state(state)
 
 
 def _absent(

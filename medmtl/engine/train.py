@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,24 +21,27 @@ from medmtl.data.batch import TrainingBatches, check_parts
 from medmtl.engine.checkpoint import load_tree
 from medmtl.engine.environment import describe_environment
 from medmtl.engine.exchange import check_alike, from_first, share_weights
+from medmtl.engine.freeze import trained
 from medmtl.engine.job import Job
 from medmtl.engine.launch import device_of_rank, process_group
 from medmtl.engine.logs import EpochLog, StepLog
 from medmtl.engine.planning import continued
 from medmtl.engine.quality import learn_quality
 from medmtl.engine.ranks import leads, rank, world_size
+from medmtl.engine.run_folder import check_run_folder, check_same_config, log_file, silent_but_first
+from medmtl.engine.settings import TrainingSettings
 from medmtl.engine.setup import Ready, set_up
 from medmtl.engine.threads import choose_threads
-from medmtl.engine.trainer import Training, autocast_dtype, build_trainer, restore
-from medmtl.files import is_free, replaced_folder, write_text
+from medmtl.engine.trainer import LAST, Training, autocast_dtype, build_trainer, restore
+from medmtl.files import replaced_folder, write_text
 from medmtl.inference.model import Model, load_model
-from medmtl.types import ConfigError, Finding, OutputError
+from medmtl.types import Finding
 from medmtl.weighting import GradientWeighting, GradNorm, Weighting, build_weighting
 
 LOG = logging.getLogger("medmtl.train")
 Progress = Callable[[str, int, int], None]
-CHECKPOINT = Path("checkpoints") / "last.safetensors"
-"""Where the newest checkpoint of a RUN folder is."""
+STEPS_AHEAD = 2
+"""Batches that are read from a store before they are asked for."""
 
 
 @dataclass
@@ -91,7 +94,7 @@ def _train(job: Job, *, resume: bool, progress: Progress | None) -> Run:
         check_parts(min(job.training.batch_size, len(job.dataset.select("train")) or 1), world_size())
     check_run_folder(job.output, resume=resume)
     check_same_config(job.output / "config.yaml", job.resolved)
-    if resume and (job.output / CHECKPOINT).is_file():
+    if resume and (job.output / LAST).is_file():
         job = replace(job, training=job.training.model_copy(update={"start_from": None}))
         job = continued(job, job.output / "plan.yaml")
     ready = set_up(job, device, None if progress is None else lambda done, n: progress("prepare", done, n))
@@ -124,96 +127,6 @@ def _weighting(job: Job) -> Weighting:
     return build_weighting(str(options.pop("type")), tuple(job.tasks), **options)
 
 
-def check_run_folder(output: Path, *, resume: bool) -> None:
-    """Refuse a folder that is not a run, or that is one and shall not be continued.
-
-    Raises:
-        OutputError: so.
-    """
-    if is_free(output):
-        return
-    if not (output / "config.yaml").is_file():
-        raise OutputError(f"{output}: exists and is not a medmtl run; choose another folder")
-    if not resume:
-        raise OutputError(
-            f"{output}: holds a run already; continue it with --resume auto, or choose another folder"
-        )
-
-
-STEPS_AHEAD = 2
-"""Batches that are read from a store before they are asked for."""
-MAY_CHANGE = (
-    "dataset",
-    "device",
-    "training.epochs",
-    "training.start_from",
-    "training.store",
-    "training.store_folder",
-    "training.threads",
-)
-"""Keys of the config that may be another when a run is continued."""
-
-
-def check_same_config(path: Path, resolved: Mapping[str, Any]) -> None:
-    """Refuse to continue a run with another config than it was started with.
-
-    Raises:
-        ConfigError: a key differs, or the run's config cannot be read.
-    """
-    if not path.is_file():
-        return
-    try:
-        before = flat_config(yaml.safe_load(path.read_text()))
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
-        raise ConfigError(f"{path}: cannot be read; start anew in another folder") from error
-    now = flat_config(resolved)
-    for key in sorted({*before, *now} - set(MAY_CHANGE)):
-        if before.get(key) != now.get(key):
-            raise ConfigError(
-                f"{path}: the run was started with {key} = {before.get(key)!r}, the config now has "
-                f"{now.get(key)!r}; continue with the same config, or choose another output folder"
-            )
-
-
-def flat_config(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested mappings as ``{"training.epochs": 5}``."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{above}{key}"
-        flat.update(flat_config(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
-    return flat
-
-
-@contextmanager
-def log_file(path: Path) -> Iterator[None]:
-    """Append medmtl's log to a file while the block runs."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("medmtl")
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-        handler.close()
-
-
-@contextmanager
-def silent_but_first() -> Iterator[None]:
-    """Only rank 0 logs while the block runs; the others have nothing else to say."""
-    logger = logging.getLogger("medmtl")
-    before = logger.level
-    if not leads():
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
 def _run(
     job: Job,
     ready: Ready,
@@ -223,49 +136,67 @@ def _run(
     resume: bool,
     progress: Progress | None,
 ) -> Run:
-    s, output, network = job.training, job.output, ready.model.network
-    patch = ready.plan.preparation.patch
-    checkpoint = output / CHECKPOINT
-    resumes = resume and checkpoint.is_file()
-    found = from_first(lambda: load_tree(checkpoint) if resumes else {}) or None
-    share_weights(network)
+    s = job.training
+    resumes = resume and (job.output / LAST).is_file()
+    found = from_first(lambda: load_tree(job.output / LAST) if resumes else {}) or None
+    share_weights(ready.model.network)
     first_step = 0 if found is None else int(found["iteration"])
-    volume = (2 * min(ready.plan.batch_size, len(ready.train)), len(ready.model.channels), *patch)
-    threads = choose_threads(network, volume, s.threads) if device.type == "cpu" else torch.get_num_threads()
+    threads = _threads(s, ready, device)
     if leads():
-        _write_yaml(output / "config.yaml", dict(job.resolved))
-        write_text(output / "plan.yaml", ready.plan_text)
-        environment = describe_environment(device, threads, world_size())
-        write_text(output / "environment.json", json.dumps(environment, indent=2) + "\n")
+        _write_setup(job, ready, describe_environment(device, threads, world_size()))
+    training = _training(job, ready, weighting, device, first_step, progress)
+    trainer = build_trainer(training)
+    torch.manual_seed(job.seed)
+    if found is not None:
+        restore(training, trainer, found)
+        LOG.info("resumed after step %d", first_step)
+    _tell_size(training, len(ready.train), threads)
+    _tell_cost(training)
+    stopped = training.stopping is not None and training.stopping.counter >= s.patience
+    if first_step < s.steps and not stopped:
+        trainer.run(max_epochs=s.epochs, epoch_length=s.steps_per_epoch)
+    _tell_converged(training)
+    return _finish(job, ready, training)
+
+
+def _threads(s: TrainingSettings, ready: Ready, device: torch.device) -> int:
+    """Threads of a step; on a CPU those that are fastest for this network and patch."""
+    if device.type != "cpu":
+        return torch.get_num_threads()
+    cases = 2 * min(ready.plan.batch_size, len(ready.train))
+    volume = (cases, len(ready.model.channels), *ready.plan.preparation.patch)
+    return choose_threads(ready.model.network, volume, s.threads)
+
+
+def _write_setup(job: Job, ready: Ready, environment: Mapping[str, Any]) -> None:
+    """What the run is made from: config, plan and machine."""
+    _write_yaml(job.output / "config.yaml", dict(job.resolved))
+    write_text(job.output / "plan.yaml", ready.plan_text)
+    write_text(job.output / "environment.json", json.dumps(environment, indent=2) + "\n")
+
+
+def _training(
+    job: Job,
+    ready: Ready,
+    weighting: Weighting,
+    device: torch.device,
+    first_step: int,
+    progress: Progress | None,
+) -> Training:
+    """Network, optimizer, batches and logs, before the first step of this process."""
+    s, output, network = job.training, job.output, ready.model.network
     ema = EMAHandler(network, momentum=1 - s.ema) if s.ema else None
     compares = s.gradient_diagnostics > 0 or isinstance(weighting, GradientWeighting)
     if s.compile:
         network.compile_trunk(tasks_apart=compares)
-    learning_parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": learning_parameters, "weight_decay": s.weight_decay},
-        *weighting.parameter_groups(),
-    ]
-    training = Training(
+    groups = [{"params": trained(network), "weight_decay": s.weight_decay}, *weighting.parameter_groups()]
+    return Training(
         model=ready.model,
         tasks=ready.learning,
         ema=ema,
         weighting=weighting,
         optimizer=torch.optim.AdamW(groups, lr=s.learning_rate, fused=device.type == "cuda"),
-        batches=TrainingBatches(
-            ready.train,
-            ready.label_columns,
-            patch,
-            batch_size=ready.plan.batch_size,
-            random_frames=s.random_frames,
-            augmentation=Augmentation(**s.augmentation.model_dump()),
-            seed=job.seed,
-            part=(rank(), world_size()),
-            focus=ready.focus,
-            ahead=0 if ready.store is None else STEPS_AHEAD,
-            overview=ready.plan.preparation.overview,
-            sampling=s.sampling,
-        ),
+        batches=_batches(job, ready),
         val=ready.val,
         settings=s,
         device=device,
@@ -281,28 +212,41 @@ def _run(
         epoch_log=EpochLog(output / "metrics.csv" if leads() else None, first_step),
         progress=None if progress is None else lambda done, n: progress("train", done, n),
     )
-    trainer = build_trainer(training)
-    torch.manual_seed(job.seed)
-    if found is not None:
-        restore(training, trainer, found)
-        LOG.info("resumed after step %d", first_step)
+
+
+def _batches(job: Job, ready: Ready) -> TrainingBatches:
+    """This rank's part of every batch."""
+    s = job.training
+    return TrainingBatches(
+        ready.train,
+        ready.label_columns,
+        ready.plan.preparation.patch,
+        batch_size=ready.plan.batch_size,
+        random_frames=s.random_frames,
+        augmentation=Augmentation(**s.augmentation.model_dump()),
+        seed=job.seed,
+        part=(rank(), world_size()),
+        focus=ready.focus,
+        ahead=0 if ready.store is None else STEPS_AHEAD,
+        overview=ready.plan.preparation.overview,
+        sampling=s.sampling,
+    )
+
+
+def _tell_size(training: Training, cases: int, threads: int) -> None:
+    """How much there is to train with, and what."""
+    network, size = training.model.network, training.batches.batch_size
     LOG.info(
         "%d training and %d validation cases, %d parameters, %d of them trained, %s, %d threads, %d ranks",
-        len(ready.train), len(ready.val), sum(p.numel() for p in network.parameters()),
-        sum(p.numel() for p in learning_parameters), device, threads, world_size(),
+        cases, len(training.val), sum(p.numel() for p in network.parameters()),
+        sum(p.numel() for p in trained(network)), training.device, threads, world_size(),
     )  # fmt: skip
-    if training.batches.batch_size % world_size():
+    if size % world_size():
         LOG.warning(
             "the %d cases of a step on %d ranks: some wait for others; make training.batch_size a multiple",
-            training.batches.batch_size,
+            size,
             world_size(),
         )
-    _tell_cost(training)
-    stopped = training.stopping is not None and training.stopping.counter >= s.patience
-    if first_step < s.steps and not stopped:
-        trainer.run(max_epochs=s.epochs, epoch_length=s.steps_per_epoch)
-    _tell_converged(training)
-    return _finish(job, ready, training)
 
 
 def _tell_converged(training: Training) -> None:

@@ -37,6 +37,8 @@ from medmtl.weighting import Weighting
 LOG = logging.getLogger("medmtl.train")
 FLUSH_EVERY = 25
 """Steps between looks at the losses; a NaN is noticed within so many steps."""
+LAST = Path("checkpoints") / "last.safetensors"
+"""Where the newest checkpoint of a RUN folder is."""
 
 
 @dataclass
@@ -93,7 +95,7 @@ class Training:
     @property
     def last_checkpoint(self) -> Path:
         """Where the newest checkpoint is."""
-        return self.output / "checkpoints" / "last.safetensors"
+        return self.output / LAST
 
     @property
     def best_checkpoint(self) -> Path:

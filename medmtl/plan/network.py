@@ -64,7 +64,7 @@ class NetworkPlan:
             network.setdefault("strides", shaped.strides)
             network.setdefault("widths", usual_widths(len(network["strides"])))
             network["widths"] = list(network["widths"])[: len(network["strides"])]
-            _check_divisible(shaped.patch, network["strides"])
+        _check_divisible(shaped.patch, self.divisor(network))
         return shaped.patch, network
 
     def need(self, backbone: Mapping[str, Any], patch: Sequence[int]) -> Need | None:
@@ -173,8 +173,8 @@ def is_shaped(backbone: Mapping[str, Any]) -> bool:
     return {"widths", "kernels", "strides"} <= set(inspect.signature(cls).parameters)
 
 
-def _check_divisible(patch: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
-    for axis, product in enumerate(total_stride(strides)):
+def _check_divisible(patch: Sequence[int], divisor: Sequence[int]) -> None:
+    for axis, product in enumerate(divisor):
         if patch[axis] % product:
             raise ConfigError(
                 f"patch: {patch[axis]} voxels along {'xyz'[axis]} are not a multiple of the network's stride "

@@ -14,8 +14,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_SUBSAMPLES = 8  # per axis; an edge voxel's share is then right to about 1/64
-
 
 def fill(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Voxels whose centre is inside an odd number of polygons.
@@ -36,28 +34,6 @@ def fill(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> NDA
         toggles += np.bincount(rows * (n_x + 1) + first_inside, minlength=toggles.size)
     inside = np.cumsum(toggles.reshape(n_y, n_x + 1)[:, :n_x], axis=1) % 2 == 1
     return np.ascontiguousarray(inside.T)
-
-
-def coverage(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Share of each voxel that lies inside, by the same rule on 8 x 8 points per voxel.
-
-    Args:
-        polygons: as for `fill`.
-        shape: ``(X, Y)`` of the grid.
-
-    Returns:
-        ``(X, Y)`` float32 in 0..1.
-    """
-    share = np.zeros(shape, dtype=np.float32)
-    if not polygons:
-        return share
-    outline = np.concatenate([np.asarray(points, dtype=np.float64) for points in polygons])
-    low = np.clip(np.floor(outline.min(axis=0)), 0, shape).astype(int)
-    high = np.clip(np.ceil(outline.max(axis=0)) + 1, low, shape).astype(int)
-    (n_x, n_y), n = high - low, _SUBSAMPLES
-    inside = fill([(points - low + 0.5) * n - 0.5 for points in polygons], (n_x * n, n_y * n))
-    share[low[0] : high[0], low[1] : high[1]] = inside.reshape(n_x, n, n_y, n).mean(axis=(1, 3))
-    return share
 
 
 def area(points: NDArray[np.float64]) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmtl.data.dicom.labelgrid import TOLERANCE, LabelGrid
-from medmtl.data.dicom.rasterize import coverage, fill
+from medmtl.data.dicom.rasterize import fill
 from medmtl.data.dicom.rtstruct import Outline, Region, StructureSet
 from medmtl.types import CaseError, Finding
 
@@ -65,17 +65,6 @@ def region_frames(structures: StructureSet, number: int, grid: LabelGrid) -> lis
         CaseError: as for `region_mask`.
     """
     return sorted({time for time, _ in _by_slice(structures, structures.region(number), grid)})
-
-
-def region_volume_ml(structures: StructureSet, number: int, grid: LabelGrid) -> float:
-    """Volume of a region from the shares of voxels that it covers, all frames together, in mL.
-
-    Raises:
-        CaseError: as for `region_mask`.
-    """
-    slices = _by_slice(structures, structures.region(number), grid)
-    voxels = sum(float(coverage(outlines, grid.shape[:2]).sum()) for outlines in slices.values())
-    return voxels * float(np.prod(grid.spacing_mm)) / 1000.0
 
 
 def _by_slice(

@@ -108,6 +108,12 @@ class Segmentation:
     patient: str
     pixels: Callable[[int], NDArray[Any]]
 
+    @property
+    def drawn(self) -> tuple[Segment, ...]:
+        """Segments that the file describes, the background of a label map left out."""
+        background = self.background if self.kind == "LABELMAP" else None
+        return tuple(s for s in self.segments.values() if s.number not in (0, background))
+
 
 def read_segmentation(instance: Instance) -> Segmentation:
     """Reads what a SEG file says about its segments and frames, and decodes no pixels yet.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from medmtl.data.dicom.labelgrid import LabelGrid
 from medmtl.data.dicom.seg import Segmentation
 from medmtl.data.dicom.segplace import Slab, slab_of
-from medmtl.types import UNLABELLED, CaseError
+from medmtl.types import CaseError
 
 THRESHOLD = 0.5
 """Share of the maximum from which a fractional voxel counts as inside, probability and occupancy alike."""
@@ -79,77 +80,6 @@ class PlacedSegmentation:
             self._stamp(found, slab, share.astype(np.float32))
         return self._shaped(found)
 
-    def label_map(
-        self,
-        values: Mapping[int, int] | None = None,
-        *,
-        priority: Sequence[int] | None = None,
-        threshold: float = THRESHOLD,
-    ) -> NDArray[np.uint8]:
-        """All segments in one array.
-
-        Args:
-            values: voxel value by segment number, for those that are wanted; by default the numbers
-                themselves.
-            priority: segment numbers, the one that wins where segments overlap first; the others follow by
-                their numbers. Without it, segments that overlap are refused.
-            threshold: as for `mask`.
-
-        Returns:
-            ``(X, Y, Z)`` or ``(X, Y, Z, T)`` uint8, 0 where no segment is, 255 in frames of a 4D image that
-            the file is not about.
-
-        Raises:
-            CaseError: ``LABEL_VALUES``: segments overlap, or a value is not in 1..254; or as for `mask`.
-        """
-        wanted = dict(values) if values is not None else {number: number for number in self.drawn}
-        for number, value in wanted.items():
-            if not 0 < value < UNLABELLED:
-                text = (
-                    f"segment {number} would have the value {value}; give it one from 1 to {UNLABELLED - 1}"
-                )
-                raise CaseError("LABEL_VALUES", f"{self.source.name}: {text}")
-        if self.source.kind == "LABELMAP" and self.grid.correction is None:
-            return self._one_pass(wanted)
-        rank = {number: place for place, number in enumerate(priority or ())}
-        last_wins = sorted(wanted, key=lambda number: (rank.get(number, len(rank)), number), reverse=True)
-        taken = np.zeros((self.grid.frames, *self.grid.shape), dtype=np.uint8)
-        found = np.stack([self.grid.corrected(frame != 0) for frame in taken]).astype(np.uint8)
-        for number in last_wins:
-            raw = self._raw(number, threshold)
-            if priority is None and bool((overlap := raw & (taken != 0)).any()):
-                other = next(n for n, value in wanted.items() if value == taken[overlap][0])
-                raise CaseError("LABEL_VALUES", self._overlap(number, other, int(overlap.sum())))
-            taken[raw] = wanted[number]
-            for t in range(len(raw)):
-                found[t][self.grid.corrected(raw[t])] = wanted[number]
-        found[~self.labelled] = UNLABELLED
-        return self._shaped(found)
-
-    def _one_pass(self, wanted: Mapping[int, int]) -> NDArray[np.uint8]:
-        """A label map as it is, values exchanged; every frame is decoded once."""
-        found = np.zeros((self.grid.frames, *self.grid.shape), dtype=np.uint8)
-        for slab, pixels in self._frames(None):
-            painted = np.zeros(pixels.shape, dtype=np.uint8)
-            for number in np.unique(pixels).tolist():
-                if number in wanted:
-                    painted[pixels == number] = wanted[number]
-            self._stamp(found, slab, painted)
-        found[~self.labelled] = UNLABELLED
-        return self._shaped(found)
-
-    @property
-    def drawn(self) -> tuple[int, ...]:
-        """Numbers of the segments that the file describes, the background of a label map left out."""
-        background = self.source.background if self.source.kind == "LABELMAP" else None
-        return tuple(sorted(number for number in self.source.segments if number != background and number > 0))
-
-    def _overlap(self, number: int, other: int, count: int) -> str:
-        first, second = sorted((number, other))
-        labels = {n: self.source.segments[n].label for n in (first, second)}
-        both = f"segments {first} ({labels[first]}) and {second} ({labels[second]}) share {count} voxels"
-        return f"{self.source.name}: {both}; say which one wins, or take them as separate masks"
-
     def _raw(self, number: int, threshold: float) -> NDArray[np.bool_]:
         """``(T, X, Y, Z)`` before any correction."""
         mask = np.zeros((self.grid.frames, *self.grid.shape), dtype=bool)
@@ -158,21 +88,30 @@ class PlacedSegmentation:
         return mask
 
     def _of(self, number: int) -> Iterator[tuple[Slab, NDArray[Any]]]:
+        """Frames of one segment, decoded."""
         if number not in self.source.segments:
             known = ", ".join(str(n) for n in sorted(self.source.segments))
             raise CaseError("LABEL_VALUES", f"{self.source.name}: has no segment {number}; known are {known}")
-        return self._frames(number)
-
-    def _frames(self, number: int | None) -> Iterator[tuple[Slab, NDArray[Any]]]:
-        """Frames of one segment, or all, decoded."""
         for slab in self.slabs:
-            if number is None or slab.frame.segment in (None, number):
-                pixels = self.source.pixels(slab.frame.index)
-                if pixels.shape != self.source.shape:
-                    raise CaseError("UNDECODABLE", f"{self.source.name}: a frame has the wrong size")
-                if self.source.kind == "LABELMAP":
-                    self._check_described(slab, pixels)
-                yield slab, pixels
+            if slab.frame.segment in (None, number):
+                yield slab, self._pixels(slab)
+
+    def _pixels(self, slab: Slab) -> NDArray[Any]:
+        """Stored values of a frame ``(rows, columns)``; a label map's are kept for its next segment."""
+        index = slab.frame.index
+        if index in self._kept:
+            return self._kept[index]
+        pixels = self.source.pixels(index)
+        if pixels.shape != self.source.shape:
+            raise CaseError("UNDECODABLE", f"{self.source.name}: a frame has the wrong size")
+        if self.source.kind == "LABELMAP":
+            self._check_described(slab, pixels)
+            self._kept[index] = pixels
+        return pixels
+
+    @cached_property
+    def _kept(self) -> dict[int, NDArray[Any]]:
+        return {}
 
     def _check_described(self, slab: Slab, pixels: NDArray[Any]) -> None:
         """Makes sure that every pixel of a label map is of a segment, or of none.

@@ -205,7 +205,7 @@ def _that_fit(
     for file in files:
         if not file.content.series_uids & uids:
             try:
-                file.labelled(grid)
+                file.on(grid).labelled()
             except CaseError as error:
                 text = f"{error}; it names no series that is here, and was left out"
                 findings.append(Finding(error.code, "warning", text, file.content.name))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from medmtl.data.dicom.model import Instance
 from medmtl.data.dicom.rtmasks import region_frames, region_mask
 from medmtl.data.dicom.rtstruct import StructureSet, read_structures
 from medmtl.data.dicom.seg import Segmentation, read_segmentation
-from medmtl.data.dicom.segmasks import place
+from medmtl.data.dicom.segmasks import PlacedSegmentation, place
 from medmtl.data.dicom.segresample import nearest_mask
 from medmtl.data.formats.description import safe_name
 from medmtl.data.formats.labels import MAX_LABELS
@@ -50,50 +51,72 @@ class LabelFile:
     may_overlap: bool
     findings: tuple[Finding, ...] = ()
 
-    def labelled(self, grid: LabelGrid) -> NDArray[np.bool_]:
-        """Which frames of an image it is about, ``(T,)``.
+    def on(self, grid: LabelGrid) -> LabelsOnGrid:
+        """The same labels on an image."""
+        return LabelsOnGrid(self, grid)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelsOnGrid:
+    """One file of labels on the voxels of an image; its frames are placed once for all structures.
+
+    Attributes:
+        file: the labels.
+        grid: of the image.
+    """
+
+    file: LabelFile
+    grid: LabelGrid
+
+    @cached_property
+    def _placed(self) -> PlacedSegmentation:
+        assert isinstance(self.file.content, Segmentation)
+        return place(self.file.content, self.grid)
+
+    def labelled(self) -> NDArray[np.bool_]:
+        """Which frames of the image it is about, ``(T,)``.
 
         Raises:
             CaseError: it does not lie on the grid.
         """
-        if isinstance(self.content, Segmentation):
-            return place(self.content, grid).labelled
-        labelled = np.zeros(grid.frames, dtype=bool)
-        for numbers in self.structures.values():
+        content = self.file.content
+        if isinstance(content, Segmentation):
+            return self._placed.labelled
+        labelled = np.zeros(self.grid.frames, dtype=bool)
+        for numbers in self.file.structures.values():
             for number in numbers:
-                labelled[region_frames(self.content, number, grid)] = True
+                labelled[region_frames(content, number, self.grid)] = True
         return labelled
 
-    def mask(
-        self, structure: str, grid: LabelGrid, *, resample: bool
-    ) -> tuple[NDArray[np.bool_], list[Finding]]:
+    def mask(self, structure: str, *, resample: bool) -> tuple[NDArray[np.bool_], list[Finding]]:
         """Voxels of a structure ``(X, Y, Z)`` or ``(X, Y, Z, T)``, and what is worth knowing about them.
 
         Raises:
             CaseError: it does not lie on the grid; see `place` and `region_mask`.
         """
+        content = self.file.content
         found: list[NDArray[np.bool_]] = []
         findings: list[Finding] = []
-        for number in self.structures[structure]:
-            if isinstance(self.content, StructureSet):
-                mask, said = region_mask(self.content, number, grid)
+        for number in self.file.structures[structure]:
+            if isinstance(content, StructureSet):
+                mask, said = region_mask(content, number, self.grid)
                 findings += said
             else:
-                mask = self._segment(self.content, number, grid, findings, resample)
+                mask = self._segment(content, number, findings, resample)
             found.append(mask)
         return np.logical_or.reduce(found), findings
 
     def _segment(
-        self, content: Segmentation, number: int, grid: LabelGrid, findings: list[Finding], resample: bool
+        self, content: Segmentation, number: int, findings: list[Finding], resample: bool
     ) -> NDArray[np.bool_]:
         try:
-            return place(content, grid).mask(number)
+            return self._placed.mask(number)
         except CaseError as error:
             if not resample or error.code != "LABEL_GEOMETRY_MISMATCH":
                 raise
             text = f"{error}; resampled to the nearest voxels, as was asked for"
             findings.append(Finding(error.code, "warning", text, content.name))
-            return nearest_mask(content, number, grid)
+            return nearest_mask(content, number, self.grid)
 
 
 def is_label_file(instance: Instance) -> bool:
@@ -120,8 +143,7 @@ def read_label_file(instance: Instance, wanted: Mapping[str, str]) -> LabelFile:
         overlap = True
     else:
         content = read_segmentation(instance)
-        background = content.background if content.kind == "LABELMAP" else None
-        drawn = [(s.number, s.label) for s in content.segments.values() if s.number not in (0, background)]
+        drawn = [(segment.number, segment.label) for segment in content.drawn]
         findings = _thresholded(content)
         overlap = header.get("SegmentsOverlap") == "YES"
     structures: dict[str, tuple[int, ...]] = {}
@@ -188,16 +210,17 @@ def draw(
         CaseError: ``LABEL_VALUES`` (structures that share a column overlap, or two files draw the same one),
             or labels do not lie on the grid.
     """
+    placed = [file.on(grid) for file in files]
     findings = [finding for file in files for finding in file.findings]
     made: dict[str, NDArray[np.uint8]] = {}
     for name, column in columns.items():
         mask: NDArray[np.uint8] | None = None
         owner: dict[int, str] = {}
         for structure, value in column.labels.items():
-            file = _only(structure, files)
-            if file is None:
+            labels = _only(structure, placed)
+            if labels is None:
                 continue
-            voxels, said = file.mask(structure, grid, resample=resample)
+            voxels, said = labels.mask(structure, resample=resample)
             findings += said
             mask = np.zeros(voxels.shape, np.uint8) if mask is None else mask
             if bool((shared := voxels & (mask != 0)).any()):
@@ -212,22 +235,22 @@ def draw(
             text = f"no file draws {', '.join(absent)}, which count(s) as background here"
             findings.append(Finding("LABEL_VALUES", "warning", text))
         if grid.frames > 1:
-            mask[..., ~_labelled(files, column, grid)] = UNLABELLED
+            mask[..., ~_labelled(placed, column)] = UNLABELLED
         made[name] = mask
     return made, findings
 
 
-def _labelled(files: Sequence[LabelFile], column: Column, grid: LabelGrid) -> NDArray[np.bool_]:
-    about = [file.labelled(grid) for file in files if column.labels.keys() & file.structures.keys()]
+def _labelled(placed: Sequence[LabelsOnGrid], column: Column) -> NDArray[np.bool_]:
+    about = [labels.labelled() for labels in placed if column.labels.keys() & labels.file.structures.keys()]
     labelled: NDArray[np.bool_] = np.logical_or.reduce(about)
     return labelled
 
 
-def _only(structure: str, files: Sequence[LabelFile]) -> LabelFile | None:
+def _only(structure: str, placed: Sequence[LabelsOnGrid]) -> LabelsOnGrid | None:
     """The one file that draws a structure."""
-    drawing = [file for file in files if structure in file.structures]
+    drawing = [labels for labels in placed if structure in labels.file.structures]
     if len(drawing) > 1:
-        names = " and ".join(file.content.name for file in drawing)
+        names = " and ".join(labels.file.content.name for labels in drawing)
         raise CaseError("LABEL_VALUES", f"{names} both draw {structure}; keep one of the files there")
     return drawing[0] if drawing else None
 

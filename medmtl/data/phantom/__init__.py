@@ -5,10 +5,10 @@ Hearts that beat (MR), and trunks whose case-level truth lies far from what is s
 
 from medmtl.data.phantom.case import PhantomCase, make_case
 from medmtl.data.phantom.cohort import generate_cohort
-from medmtl.data.phantom.ct import make_ct
-from medmtl.data.phantom.petct import make_petct
+from medmtl.data.phantom.ct import generate_ct, make_ct
+from medmtl.data.phantom.petct import generate_petct, make_petct
 from medmtl.data.phantom.population import DISEASES
-from medmtl.data.phantom.scan import Scan, generate_ct, generate_petct
+from medmtl.data.phantom.scan import Scan
 
 __all__ = [
     "DISEASES",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medmtl.data.phantom.anatomy import build_heart
+from medmtl.data.phantom.folder import class_of
 from medmtl.data.phantom.image import (
     CHANNELS,
     Volume,
@@ -54,9 +55,7 @@ class PhantomCase:
 
 def disease_of(index: int, seed: int) -> str:
     """The disease of case ``index`` (0-based): every five in a row hold each once, in a random order."""
-    block, position = divmod(index, len(DISEASES))
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, block)))
-    return DISEASES[rng.permutation(len(DISEASES))[position]]
+    return class_of(index, seed, DISEASES)
 
 
 def make_case(

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medmtl.data.cases import Case
 from medmtl.data.phantom.case import PhantomCase, disease_of, make_case
-from medmtl.data.phantom.folder import check_numbers, empty_folder, write_table
-from medmtl.data.splits import assign_splits
+from medmtl.data.phantom.folder import (
+    affine_of,
+    case_id,
+    check_numbers,
+    empty_folder,
+    split_cases,
+    stream,
+    write_cases,
+)
 from medmtl.registry import nearest
 from medmtl.types import ConfigError
 
@@ -83,39 +88,30 @@ def generate_cohort(
     check_numbers(cases=(cases, 1), seed=(seed, 0), frames=(frames, 2), workers=(workers, 1))
     _check_field(shape, spacing_mm)
     dropped = _choose_dropped(drop_labels or {}, cases, seed)
-    split_of = _choose_splits(splits, cases, seed)
+    diseases = [disease_of(index, seed) for index in range(cases)]
+    split_of = {} if splits is None else split_cases(diseases, "disease", splits, seed)
     output = empty_folder(output)
 
     def draw(index: int) -> dict[str, str]:
         case = make_case(index, seed=seed, frames=frames, shape=shape, spacing_mm=spacing_mm)
         without = {name for name, indices in dropped.items() if index in indices}
-        _write_case(output / _case_id(index), case, spacing_mm, without)
-        return {name: "" if name in without else text for name, text in _truth(_case_id(index), case).items()}
+        _write_case(output / case_id(index), case, spacing_mm, without)
+        return {name: "" if name in without else text for name, text in _truth(case_id(index), case).items()}
 
-    rows = []
-    with ThreadPoolExecutor(workers) as pool:
-        for done, row in enumerate(pool.map(draw, range(cases)), start=1):
-            rows.append(row | ({"split": split_of[row["case_id"]]} if split_of else {}))
-            if progress is not None:
-                progress(done, cases)
-    write_table(output / "truth.csv", rows)
+    write_cases(output, draw, cases, split_of=split_of, workers=workers, progress=progress)
     return output
 
 
-def _case_id(index: int) -> str:
-    return f"phantom_{index + 1:04d}"
-
-
-def _truth(case_id: str, case: PhantomCase) -> dict[str, str]:
+def _truth(name: str, case: PhantomCase) -> dict[str, str]:
     """The row of one case."""
     values = {"height": case.patient.height_cm, "weight": case.patient.weight_kg, **case.values}
     return {
-        "case_id": case_id,
-        "patient": case_id,
+        "case_id": name,
+        "patient": name,
         "disease": case.patient.disease,
         "frame_ed": str(case.cycle.frame_ed),
         "frame_es": str(case.cycle.frame_es),
-        **{name: f"{values[name]:.4f}" for name in VALUES[1:]},
+        **{column: f"{values[column]:.4f}" for column in VALUES[1:]},
         "time_step_ms": f"{case.cycle.time_step_ms:.3f}",
     }
 
@@ -133,9 +129,7 @@ def _write_case(
         "tissue": case.tissue,
         "t1": case.t1,
     }
-    # voxel axes run to the left, to posterior and to the head; NIfTI's to the right, anterior and head
-    affine = np.diag([-spacing_mm[0], -spacing_mm[1], spacing_mm[2], 1.0])
-    affine[:3, 3] = -affine[:3, :3] @ (np.array(case.anatomy.shape[1:]) - 1) / 2
+    affine = affine_of(case.anatomy.shape[1:], spacing_mm)
     for name, frames_first in arrays.items():
         if name in without:
             continue
@@ -172,16 +166,6 @@ def _choose_dropped(drop_labels: Mapping[str, float], cases: int, seed: int) -> 
             raise ConfigError(
                 f"drop_labels: the fraction of {name!r} is {fraction!r}; give a number from 0 to 1"
             )
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, known.index(name))))
+        rng = stream(seed, 2, known.index(name))
         dropped[name] = set(rng.permutation(cases)[: math.floor(fraction * cases + 0.5)].tolist())
     return dropped
-
-
-def _choose_splits(splits: Mapping[str, float] | None, cases: int, seed: int) -> dict[str, str]:
-    """The split of every case_id, stratified by the true disease; empty without ``splits``."""
-    if splits is None:
-        return {}
-    known = [
-        Case(_case_id(i), _case_id(i), "", (), values={"disease": disease_of(i, seed)}) for i in range(cases)
-    ]
-    return assign_splits(known, splits, seed, "disease")

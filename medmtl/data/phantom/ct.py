@@ -6,12 +6,15 @@ the middle of the image: it lies in the back of the left lung, high in the chest
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
-from medmtl.data.phantom.scan import Scan
+from medmtl.data.phantom.folder import class_of, stream
+from medmtl.data.phantom.scan import CLASSES, Scan, write_scans
 from medmtl.data.phantom.solids import Ellipsoid, Grid, Volume, noisy
 
-CLASSES = ("no", "yes")
 LIVER, LESION = 1, 2
 AIR, LUNG, FAT, SKIN = -1000.0, -830.0, -100.0, 20.0
 
@@ -30,11 +33,16 @@ _OTHERS = (  # shape, HU as in a portal-venous scan
 _SPINE = Ellipsoid((0, 85, 0), (24, 24, 1000))
 
 
-def class_of(index: int, seed: int) -> str:
-    """Every two cases in a row hold one of each class, in a random order."""
-    block, position = divmod(index, 2)
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, block)))
-    return CLASSES[rng.permutation(2)[position]]
+def generate_ct(output: Path, **options: Any) -> Path:
+    """Writes a cohort of CT phantoms; see `medmtl.data.phantom.scan.write_scans`.
+
+    Example:
+        >>> import tempfile
+        >>> root = generate_ct(Path(tempfile.mkdtemp()), cases=1, shape=(48, 48, 24))
+        >>> sorted(path.name for path in root.glob("*/*"))
+        ['ct.nii.gz', 'organs.nii.gz']
+    """
+    return write_scans(output, make_ct, "effusion", **options)
 
 
 def make_ct(index: int, *, seed: int = 0, shape: tuple[int, int, int] = (512, 512, 200)) -> Scan:
@@ -48,8 +56,8 @@ def make_ct(index: int, *, seed: int = 0, shape: tuple[int, int, int] = (512, 51
     Returns:
         channel ``ct`` (HU), mask ``organs`` (liver 1, lesion 2), ``effusion`` (no, yes) and its volume in mL.
     """
-    draw = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, index)))
-    grid, effusion = Grid(shape), class_of(index, seed)
+    draw = stream(seed, 0, index)
+    grid, effusion = Grid(shape), class_of(index, seed, CLASSES)
     image = grid.trunk(SKIN, FAT, 55.0 + float(draw.normal(0, 4)), AIR)
     lungs = [lung.moved(draw, 4, 0.05) for lung in _LUNGS]
     for lung in lungs:
@@ -68,7 +76,7 @@ def make_ct(index: int, *, seed: int = 0, shape: tuple[int, int, int] = (512, 51
     level, value = float(draw.uniform(0.25, 0.45)), float(draw.uniform(45, 70))
     fluid_ml = _pour(grid, image, lungs[1], level, value) if effusion == "yes" else 0.0
     sd = float(draw.uniform(9, 14))
-    noisy(image, sd, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3, index))))
+    noisy(image, sd, stream(seed, 3, index))
     return Scan(
         grid=grid,
         images={"ct": np.rint(image).astype(np.int16)},

@@ -6,13 +6,16 @@ lesions below the diaphragm, and they tell nothing. Organs are hot in every pati
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from scipy import ndimage
 
-from medmtl.data.phantom.scan import Scan
+from medmtl.data.phantom.folder import class_of, stream
+from medmtl.data.phantom.scan import CLASSES, Scan, write_scans
 from medmtl.data.phantom.solids import Ellipsoid, Grid, Volume, noisy
 
-CLASSES = ("no", "yes")
 LESION = 1
 
 _LUNGS = (Ellipsoid((-75, 0, 95), (55, 80, 92)), Ellipsoid((75, 0, 95), (55, 80, 92)))
@@ -29,11 +32,9 @@ _NOISE_MM = 6.0
 """What a PET resolves, about; its noise is as coarse."""
 
 
-def class_of(index: int, seed: int) -> str:
-    """Every two cases in a row hold one of each class, in a random order."""
-    block, position = divmod(index, 2)
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, block)))
-    return CLASSES[rng.permutation(2)[position]]
+def generate_petct(output: Path, **options: Any) -> Path:
+    """Writes a cohort of PET/CT phantoms; see `medmtl.data.phantom.scan.write_scans`."""
+    return write_scans(output, make_petct, "bulk", **options)
 
 
 def make_petct(index: int, *, seed: int = 0, shape: tuple[int, int, int] = (512, 512, 200)) -> Scan:
@@ -48,8 +49,8 @@ def make_petct(index: int, *, seed: int = 0, shape: tuple[int, int, int] = (512,
         channels ``ct`` (HU) and ``suv`` on one grid, mask ``lesions`` (lesion 1), ``bulk`` (no, yes) and
         ``metabolic_volume``, that of all lesions in mL, analytic.
     """
-    draw = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, index)))
-    bulk, grid = class_of(index, seed), Grid(shape)
+    draw = stream(seed, 0, index)
+    bulk, grid = class_of(index, seed, CLASSES), Grid(shape)
     ct = grid.trunk(20.0, -100.0, 55.0 + float(draw.normal(0, 4)), -1000.0)
     suv = grid.trunk(0.3, 0.4, 0.9 + float(draw.normal(0, 0.1)), 0.0)
     for lung in _LUNGS:
@@ -66,7 +67,7 @@ def make_petct(index: int, *, seed: int = 0, shape: tuple[int, int, int] = (512,
         grid.paint(ct, lesion, float(draw.uniform(35, 60)))
         grid.paint(suv, lesion, float(draw.uniform(6, 14)))
         grid.label(mask, lesion, LESION)
-    noise = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3, index)))
+    noise = stream(seed, 3, index)
     noisy(ct, float(draw.uniform(12, 20)), noise)
     _add_pet_noise(grid, suv, float(draw.uniform(0.08, 0.14)), noise)
     total = sum(lesion.volume_ml for lesion in lesions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medmtl.data.cases import Case
 from medmtl.data.nifti import Geometry, Volume, write_volume
-from medmtl.data.phantom.folder import check_numbers, empty_folder, write_table
+from medmtl.data.phantom.folder import (
+    affine_of,
+    case_id,
+    check_numbers,
+    class_of,
+    empty_folder,
+    split_cases,
+    write_cases,
+)
 from medmtl.data.phantom.solids import Grid
-from medmtl.data.splits import DEFAULT_FRACTIONS, assign_splits
+from medmtl.data.splits import DEFAULT_FRACTIONS
 
+CLASSES = ("no", "yes")
+"""Of the one thing that a scan shows or not."""
 SMALLEST = (32, 32, 16)
 """Voxels along x, y, z, at least; on fewer, lesions fall between voxels."""
 
@@ -39,25 +47,10 @@ class Scan:
     values: Mapping[str, str | float]
 
 
-def generate_ct(output: Path, **options: Any) -> Path:
-    """Writes a cohort of CT phantoms, see `write_scans` and `medmtl.data.phantom.ct`."""
-    from medmtl.data.phantom.ct import class_of, make_ct  # which draws into the classes above
-
-    return write_scans(output, make_ct, "effusion", class_of, **options)
-
-
-def generate_petct(output: Path, **options: Any) -> Path:
-    """Writes a cohort of PET/CT phantoms, see `write_scans` and `medmtl.data.phantom.petct`."""
-    from medmtl.data.phantom.petct import class_of, make_petct  # likewise
-
-    return write_scans(output, make_petct, "bulk", class_of, **options)
-
-
 def write_scans(
     output: Path,
     make: Callable[..., Scan],
     label: str,
-    class_of: Callable[[int, int], str],
     *,
     cases: int,
     seed: int = 0,
@@ -74,8 +67,7 @@ def write_scans(
     Args:
         output: a new or empty folder.
         make: draws one case.
-        label: the category column that splits are stratified by.
-        class_of: the class of a case.
+        label: the category column, of `CLASSES`, that splits are stratified by.
         cases: number of cases, at least 1.
         seed: of everything random, at least 0.
         shape: voxels along x, y, z; the field is 400 mm wide along each.
@@ -89,44 +81,26 @@ def write_scans(
     Raises:
         ConfigError: an argument cannot be used; nothing was written.
         OutputError: ``output`` is a file or holds something.
-
-    Example:
-        >>> import tempfile
-        >>> root = generate_ct(Path(tempfile.mkdtemp()), cases=1, shape=(48, 48, 24))
-        >>> sorted(path.name for path in root.glob("*/*"))
-        ['ct.nii.gz', 'organs.nii.gz']
     """
     check_numbers(cases=(cases, 1), seed=(seed, 0), workers=(workers, 1))
     check_numbers(
         **{f"shape[{axis}]": (n, least) for axis, (n, least) in enumerate(zip(shape, SMALLEST, strict=True))}
     )
-    names = [f"phantom_{index + 1:04d}" for index in range(cases)]
-    known = [Case(name, name, "", (), values={label: class_of(i, seed)}) for i, name in enumerate(names)]
-    split_of = assign_splits(known, splits, seed, label)
+    split_of = split_cases([class_of(i, seed, CLASSES) for i in range(cases)], label, splits, seed)
     output = empty_folder(output)
     draw = partial(_write_one, output, make, seed, shape)
-    rows = []
-    with ThreadPoolExecutor(workers) as pool:
-        for done, row in enumerate(pool.map(draw, range(cases), names), start=1):
-            rows.append({**row, "split": split_of[row["case_id"]]})
-            if progress is not None:
-                progress(done, cases)
-    write_table(output / "truth.csv", rows)
+    write_cases(output, draw, cases, split_of=split_of, workers=workers, progress=progress)
     return output
 
 
 def _write_one(
-    output: Path, make: Callable[..., Scan], seed: int, shape: tuple[int, int, int], index: int, name: str
+    output: Path, make: Callable[..., Scan], seed: int, shape: tuple[int, int, int], index: int
 ) -> dict[str, str]:
     """Writes one case; returns its row."""
-    scan = make(index, seed=seed, shape=shape)
+    scan, name = make(index, seed=seed, shape=shape), case_id(index)
     folder = output / name
     folder.mkdir()
-    # voxel axes run to the left, to posterior and to the head; NIfTI's to the right, anterior and head
-    x, y, z = scan.grid.spacing_mm
-    affine = np.diag([-x, -y, z, 1.0])
-    affine[:3, 3] = -affine[:3, :3] @ (np.array(scan.grid.shape) - 1) / 2
-    geometry = Geometry(scan.grid.shape, 1, affine)
+    geometry = Geometry(scan.grid.shape, 1, affine_of(scan.grid.shape, scan.grid.spacing_mm))
     for file, array in {**scan.images, **scan.masks}.items():
         write_volume(folder / f"{file}.nii.gz", Volume(array, geometry))
     return {"case_id": name, "patient": name, **{key: str(value) for key, value in scan.values.items()}}

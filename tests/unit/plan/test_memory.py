@@ -24,6 +24,11 @@ def test_a_backbone_that_needs_values_has_no_estimate() -> None:
     assert training_need(backbone, (16, 16, 16), channels=1) is None
 
 
+def test_a_mistake_in_a_backbone_is_not_taken_for_a_need_of_values() -> None:
+    with pytest.raises(RuntimeError, match="channel"):
+        training_need({"type": "tests.helpers.own_members:LosesItsChannels"}, (16, 16, 16), channels=1)
+
+
 def test_what_autograd_keeps_is_what_is_counted() -> None:
     backbone = BACKBONES.get("unet")(
         in_channels=2, widths=[4, 8], kernels=[[3, 3, 3]] * 2, strides=SMALL["strides"]

@@ -155,6 +155,11 @@ def test_another_backbone_is_left_as_it_is_and_its_patch_can_be_divided() -> Non
     assert all(size % step == 0 for size, step in zip(plan.preparation.patch, divisor, strict=True))
 
 
+def test_a_patch_that_another_backbone_cannot_divide_is_refused_with_one_that_it_can() -> None:
+    with pytest.raises(ConfigError, match=r"patch: 30 voxels along x are not a multiple .* use 32"):
+        make_plan(PHANTOM, Wishes(backbone={"type": "segresnet"}, patch=(30, 32, 8)), budget())
+
+
 def test_no_step_sees_more_than_five_percent_of_a_small_dataset() -> None:
     small = cohort((1.0, 1.0, 1.0), (64, 64, 64), cases=100)
     plan = make_plan(small, Wishes(backbone=TINY), budget(8))

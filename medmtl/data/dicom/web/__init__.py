@@ -1,6 +1,6 @@
 """Studies of a PACS, by DICOMweb: searched with QIDO, fetched with WADO, objects sent back with STOW."""
 
-from medmtl.data.dicom.web.address import Address, is_address, parse_address
+from medmtl.data.dicom.web.address import Address, parse_address
 from medmtl.data.dicom.web.fetch import fetch_study, fetched_study
 from medmtl.data.dicom.web.search import WebSeries, find_series, find_studies, fingerprint_of
 from medmtl.data.dicom.web.server import Patience, Server
@@ -16,7 +16,6 @@ __all__ = [
     "find_series",
     "find_studies",
     "fingerprint_of",
-    "is_address",
     "parse_address",
     "store_files",
 ]

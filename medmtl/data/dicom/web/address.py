@@ -53,11 +53,6 @@ class Address:
         return f"dicomweb+{self.service}" + (f"?{urlencode(chosen)}" if chosen else "")
 
 
-def is_address(text: object) -> bool:
-    """Whether a text (or a path made of it) is meant as a DICOMweb address."""
-    return str(text).startswith("dicomweb+")
-
-
 def parse_address(text: object) -> Address:
     """Understands a DICOMweb address.
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medmtl.data.dicom.rasterize import area, coverage, fill
+from medmtl.data.dicom.rasterize import area, fill
 
 
 def circle(x: float, y: float, radius: float, points: int = 200) -> np.ndarray:
@@ -37,18 +37,15 @@ def rectangle(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
 )
 def test_a_polygon_without_area_or_off_the_grid_fills_nothing(points: list[list[float]]) -> None:
     assert not fill([np.array(points)], (12, 10)).any()
-    assert coverage([np.array(points)], (12, 10)).sum() == 0
 
 
 def test_no_polygon_fills_nothing() -> None:
     assert fill([], (4, 3)).shape == (4, 3)
     assert not fill([], (4, 3)).any()
-    assert not coverage([], (4, 3)).any()
 
 
 def test_what_reaches_beyond_the_grid_is_cut_off() -> None:
     assert fill([rectangle(-1e6, -1e6, 1e6, 1e6)], (5, 4)).all()
-    np.testing.assert_allclose(coverage([rectangle(-50, -50, 2.0, 50)], (5, 4))[:, 0], [1, 1, 0.5, 0, 0])
 
 
 # ---- the rule
@@ -127,11 +124,4 @@ def test_a_circle_has_its_area(radius: float) -> None:
     outline = circle(30.4, 31.7, radius, points=720)
     true = np.pi * radius**2
     assert area(outline) == pytest.approx(true, rel=1e-3)
-    assert coverage([outline], (64, 64)).sum() == pytest.approx(true, rel=2e-3)
     assert fill([outline], (64, 64)).sum() == pytest.approx(true, rel=0.05)
-
-
-def test_coverage_of_half_a_voxel_is_a_half() -> None:
-    share = coverage([rectangle(0.5, 0.5, 2.0, 1.5)], (4, 3))
-    np.testing.assert_allclose(share[:, 1], [0, 1, 0.5, 0])
-    np.testing.assert_allclose(share[:, [0, 2]], 0)

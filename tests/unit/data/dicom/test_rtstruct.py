@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 
 from medmtl.data.dicom.labelgrid import LabelGrid
 from medmtl.data.dicom.rasterize import fill
-from medmtl.data.dicom.rtmasks import region_frames, region_mask, region_volume_ml
+from medmtl.data.dicom.rtmasks import region_frames, region_mask
 from medmtl.data.dicom.rtstruct import read_structures
 from medmtl.types import CaseError, Finding
 from tests.helpers.dicom_labels import images, opened, plan_of, structure_set
@@ -150,14 +150,6 @@ def test_contours_that_cross_and_slices_left_out_are_warned_of() -> None:
     assert [(finding.code, finding.severity) for finding in findings] == [("LABEL_VALUES", "warning")] * 2
     assert "contours overlap in slice 1; the overlap is cut out" in findings[0].message
     assert "no contour in slice(s) 2, 3, between slices that have one" in findings[1].message
-
-
-def test_the_volume_is_that_inside_the_contours() -> None:
-    structures = read_structures(
-        opened(structure_set(FILES, {"heart": [(CLOSED, in_patient(c, 2)) for c in (OUTER, INNER)]}))
-    )
-    true = np.pi * (4.4 * 6.3 - 1.9 * 2.2) * 1.5 * 1.25 * 8.0 / 1000.0
-    assert region_volume_ml(structures, 1, LabelGrid.of(plan_of(FILES))) == pytest.approx(true, rel=0.01)
 
 
 def test_names_kinds_and_references_are_read() -> None:

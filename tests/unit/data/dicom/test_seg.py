@@ -36,9 +36,14 @@ def placed(ds: Dataset, files: list[Dataset] = FILES) -> PlacedSegmentation:
     return place(read_segmentation(opened(ds)), LabelGrid.of(plan_of(files)))
 
 
+def joined(found: PlacedSegmentation) -> np.ndarray:
+    """All segments in one array, by their numbers."""
+    return np.max([found.mask(segment.number) * segment.number for segment in found.source.drawn], axis=0)
+
+
 def refusal(ds: Dataset, files: list[Dataset] = FILES) -> tuple[str, str]:
     with pytest.raises(CaseError) as caught:
-        placed(ds, files).label_map()
+        joined(placed(ds, files))
     return caught.value.code, str(caught.value)
 
 
@@ -162,30 +167,17 @@ def test_a_frame_that_says_neither_where_it_is_nor_what_it_was_made_from_is_refu
     assert refusal(ds)[0] == "MISSING_GEOMETRY"
 
 
-def test_segments_that_overlap_are_refused_as_one_map_unless_one_wins() -> None:
+def test_segments_that_overlap_stay_apart() -> None:
     one, two = some_mask(1), some_mask(2)
     found = placed(segmentation(FILES, {"one": one, "two": two}))
-    with pytest.raises(CaseError) as caught:
-        found.label_map()
-    assert caught.value.code == "LABEL_VALUES"
-    shared = int((one & two).sum())
-    assert f"segments 1 (one) and 2 (two) share {shared} voxels" in str(caught.value)
     np.testing.assert_array_equal(found.mask(1), expected(one))
     np.testing.assert_array_equal(found.mask(2), expected(two))
-    np.testing.assert_array_equal(
-        found.label_map(priority=(2, 1)), expected(np.where(two, 2, np.where(one, 1, 0)))
-    )
-    np.testing.assert_array_equal(
-        found.label_map({1: 7, 2: 9}, priority=(1,)), expected(np.where(one, 7, np.where(two, 9, 0)))
-    )
 
 
-def test_a_segment_that_is_not_there_and_a_value_that_no_mask_can_hold_are_refused() -> None:
+def test_a_segment_that_is_not_there_is_refused() -> None:
     found = placed(segmentation(FILES, {"one": some_mask()}))
     with pytest.raises(CaseError, match="has no segment 3; known are 1"):
         found.mask(3)
-    with pytest.raises(CaseError, match="segment 1 would have the value 255; give it one from 1 to 254"):
-        found.label_map({1: 255})
 
 
 # ---- kinds
@@ -198,10 +190,23 @@ def test_every_kind_comes_back_as_it_was_drawn(kind: str) -> None:
     found = placed(segmentation(FILES, {"one": one, "two": two}, kind))
     np.testing.assert_array_equal(found.mask(1), expected(one))
     np.testing.assert_array_equal(found.mask(2), expected(two))
-    np.testing.assert_array_equal(found.label_map(), expected(one + 2 * two))
-    assert found.label_map().dtype == np.uint8
-    assert [found.source.segments[number].label for number in found.drawn] == ["one", "two"]
+    np.testing.assert_array_equal(joined(found), expected(one + 2 * two))
+    assert [segment.label for segment in found.source.drawn] == ["one", "two"]
     assert found.source.kind == kind
+
+
+def test_the_frames_of_a_label_map_are_decoded_once_for_all_segments() -> None:
+    one = some_mask(1)
+    source = read_segmentation(opened(segmentation(FILES, {"one": one, "two": ~one}, "LABELMAP")))
+    asked: list[int] = []
+
+    def pixels(index: int) -> np.ndarray:
+        asked.append(index)
+        return source.pixels(index)
+
+    found = place(replace(source, pixels=pixels), LabelGrid.of(plan_of(FILES)))
+    np.testing.assert_array_equal(joined(found), expected(one + 2 * ~one))
+    assert sorted(asked) == list(range(len(source.frames)))
 
 
 def test_segments_carry_their_codes() -> None:
@@ -240,8 +245,8 @@ def test_the_padding_of_a_label_map_is_no_segment() -> None:
     ds.PixelData = pixels.tobytes()
     ds.add_new("PixelPaddingValue", "US", 5)
     found = placed(ds)
-    assert found.drawn == (1,)
-    np.testing.assert_array_equal(found.label_map(), expected(one))
+    assert [segment.number for segment in found.source.drawn] == [1]
+    np.testing.assert_array_equal(found.mask(1), expected(one))
 
 
 # ---- other writers
@@ -259,7 +264,7 @@ def test_the_order_of_frames_does_not_matter() -> None:
     mask = some_mask()
     ds = segmentation(FILES, {"one": mask, "two": ~mask})
     other = reordered(ds, np.random.default_rng(0).permutation(ds.NumberOfFrames))
-    np.testing.assert_array_equal(placed(other).label_map(), placed(ds).label_map())
+    np.testing.assert_array_equal(joined(placed(other)), joined(placed(ds)))
 
 
 @pytest.mark.parametrize("flip", ["columns", "rows", "both", "turned"])
@@ -304,11 +309,10 @@ def test_frames_of_a_cine_are_told_apart_by_the_files_that_they_name() -> None:
     third = [ds for number, ds in enumerate(cine) if number % phases == 2]
     found = placed(segmentation(third, {"one": mask}), cine)
     assert found.labelled.tolist() == [False, False, True, False]
-    labels = found.label_map()
+    labels = found.mask(1)
     assert labels.shape == (COLUMNS, ROWS, SLICES, phases)
     np.testing.assert_array_equal(labels[..., 2], expected(mask))
-    assert (labels[..., [0, 1, 3]] == 255).all()
-    assert not found.mask(1)[..., [0, 1, 3]].any()
+    assert not labels[..., [0, 1, 3]].any()
 
 
 def test_labels_of_a_cine_that_name_no_file_of_it_are_refused() -> None:
@@ -334,7 +338,6 @@ def test_labels_of_a_tilted_stack_are_straightened_with_it() -> None:
     straight = found.mask(1)
     assert straight.shape == plan.shape
     assert straight.sum() == pytest.approx(mask.sum(), rel=0.2)
-    np.testing.assert_array_equal(found.label_map() == 1, straight)
     with pytest.raises(CaseError, match="fractions cannot be put on an image that was resampled"):
         found.fraction(1)
 
