@@ -16,15 +16,15 @@ compared; a branch of one task alone is not, and neither tells nor asks the othe
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv3d_weight
+
+from medmtl.engine.sketch import Sketch
 
 if TYPE_CHECKING:
     from medmtl.engine.cut import Cut
@@ -53,22 +53,16 @@ def _on_opened_layers(cut: Cut, tasks: Sequence[str]) -> Rows:
     backbone = cut.model.backbone
     levels = [level for level in dict.fromkeys(cut.level_of) if backbone.is_shared(level)]
     found: dict[str, dict[int, Tensor]] = {task: {} for task in tasks}
-    for index, (level, (inner, y, *others)) in enumerate(zip(cut.level_of, cut.parts, strict=True)):
+    for index, (level, (inner, y)) in enumerate(zip(cut.level_of, cut.parts, strict=True)):
         gradients = _at(cut, index) if level in levels else {}
-        convolution = backbone.last_convolution(level)
-        y = y.detach().requires_grad_()
-        with torch.enable_grad(), cut.autocast:
-            after = backbone.after_last(level, y, *others) if gradients else y
-        last = next(reversed(gradients), None)
-        projected = projection(convolution, inner, cut.sketch) if cut.sketch and gradients else None
+        if not gradients:
+            continue
+        layer = backbone.last_convolution(level), backbone.last_norm(level), inner, y
+        part_of = Sketch(*layer, cut.sketch) if cut.sketch else _Whole(*layer, cut)
+        features, dtype = cut.leaves[index].detach(), layer[0].weight.dtype
         for task in [task for task in tasks if task in gradients]:
-            at_after = backbone.at_after_last(level, cut.leaves[index].detach(), gradients[task])
-            (at_y,) = torch.autograd.grad(after, y, at_after.to(after.dtype), retain_graph=task != last)
-            if projected is None:
-                part = weight_gradient(convolution, inner, at_y)
-            else:
-                part = over_voxels(at_y, projected.to(at_y.dtype))
-                part = part[:, :, None].to(convolution.weight.dtype)
+            part = part_of(backbone.at_last_norm(level, features, gradients[task])).to(dtype)
+            part = part[:, :, None] if cut.sketch else part
             known = found[task].get(level)
             found[task][level] = part if known is None else known + part
 
@@ -77,6 +71,23 @@ def _on_opened_layers(cut: Cut, tasks: Sequence[str]) -> Rows:
         return weight.new_zeros((len(weight), cut.sketch, 1) if cut.sketch else weight.shape)
 
     return {task: [own[n] if n in own else zeros(n) for n in levels] for task, own in found.items()}
+
+
+class _Whole:
+    """The counterpart of `Sketch` for gradients as they are."""
+
+    def __init__(
+        self, convolution: nn.Conv3d, norm: nn.InstanceNorm3d, inner: Tensor, y: Tensor, cut: Cut
+    ) -> None:
+        self.convolution, self.inner = convolution, inner
+        self.y = y.detach().requires_grad_()
+        with torch.enable_grad(), cut.autocast:
+            self.after = norm(self.y)
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """``(F, in, kx, ky, kz)`` from the gradient at the norm's output."""
+        (at_y,) = torch.autograd.grad(self.after, self.y, gradient.to(self.after.dtype), retain_graph=True)
+        return weight_gradient(self.convolution, self.inner, at_y)
 
 
 def _on_nearest_weights(cut: Cut, tasks: Sequence[str]) -> Rows:
@@ -157,54 +168,6 @@ def weight_gradient(convolution: nn.Conv3d, inner: Tensor, at_output: Tensor) ->
         groups=convolution.groups,
     )
     return found.to(convolution.weight.dtype)
-
-
-@torch.no_grad()
-def projection(convolution: nn.Conv3d, inner: Tensor, size: int) -> Tensor:
-    """What a convolution reads, through ``size`` random filters of the same kernel: ``(N, size, X, Y, Z)``.
-
-    The gradient on the weight is a sum over voxels of the output's gradient times what was read. Multiplied
-    with these instead, it is that gradient times a random matrix of signs, fixed for each size of weight, and
-    inner products of such gradients are those of the whole ones up to about 1 / sqrt(filters x size) (Johnson
-    and Lindenstrauss 1984). The projection is linear, so opposed gradients stay exactly opposed.
-    """
-    assert isinstance(convolution.padding, tuple)
-    assert convolution.groups == 1
-    filters = _random_filters(tuple(convolution.weight.shape), size, inner.dtype, inner.device)
-    found: Tensor = nn.functional.conv3d(
-        inner, filters, None, convolution.stride, convolution.padding, convolution.dilation
-    )
-    return found
-
-
-@lru_cache(maxsize=64)
-def _random_filters(shape: tuple[int, ...], size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Signs over sqrt(size), the same for every weight of a shape."""
-    generator = torch.Generator().manual_seed(math.prod(shape))
-    signs = torch.randint(0, 2, (size, *shape[1:]), generator=generator) * 2 - 1
-    return (signs / math.sqrt(size)).to(dtype).to(device)
-
-
-VOXELS = 4096
-"""Voxels that one matrix product sums over, about: a single one over millions would leave a GPU idle."""
-
-
-def over_voxels(at_output: Tensor, projected: Tensor) -> Tensor:
-    """Sum over samples and voxels of gradient times projection, ``(F, size)`` in float32 or wider.
-
-    Args:
-        at_output: gradient at a convolution's output, ``(N, F, X, Y, Z)``.
-        projected: see `projection`.
-    """
-    voxels = at_output[0, 0].numel()
-    parts = math.gcd(voxels, 1 << (voxels // VOXELS).bit_length())
-
-    def apart(values: Tensor) -> Tensor:
-        """``(N * parts, channels, voxels / parts)``."""
-        return values.flatten(2).unflatten(2, (parts, -1)).transpose(1, 2).flatten(0, 1)
-
-    products = torch.bmm(apart(at_output), apart(projected).transpose(1, 2))
-    return products.sum(0, dtype=torch.promote_types(products.dtype, torch.float32))
 
 
 def reached_parameters(outputs: Sequence[Tensor]) -> list[nn.Parameter]:

@@ -53,7 +53,7 @@ class Backbone(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has one decoder for all tasks")
 
     def encode_opened(self, image: Tensor) -> tuple[list[Tensor], list[tuple[Tensor, ...]]]:
-        """The pyramid, and of each level's last convolution its input, its output, what `after_last` needs.
+        """The pyramid, and of each level's last convolution its input and its output.
 
         Everything but the pyramid is detached. Only tensors, so that it can be compiled.
         """
@@ -63,17 +63,13 @@ class Backbone(nn.Module, ABC):
         """The last convolution before the features of a pyramid level."""
         raise NotImplementedError(f"{type(self).__name__} does not open its last convolutions")
 
-    def after_last(self, level: int, y: Tensor, *others: Tensor) -> Tensor:
-        """What becomes of the output of a level's last convolution, given the rest that was opened.
-
-        The level's features, or, to be cheaper, something on the way to them; then `at_after_last` says how a
-        gradient gets there.
-        """
+    def last_norm(self, level: int) -> nn.InstanceNorm3d:
+        """The instance norm right behind it."""
         raise NotImplementedError(f"{type(self).__name__} does not open its last convolutions")
 
-    def at_after_last(self, level: int, features: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient at what `after_last` gives, from the gradient at the level's features."""
-        return gradient
+    def at_last_norm(self, level: int, features: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient at that norm's output, from the features of the level and the gradient at these."""
+        raise NotImplementedError(f"{type(self).__name__} does not open its last convolutions")
 
     @classmethod
     def can_be_opened(cls) -> bool:

@@ -150,15 +150,15 @@ class Branches(Backbone):
         branch, own = self._place(level)
         return branch.last_convolution(own)
 
-    def after_last(self, level: int, y: Tensor, *others: Tensor) -> Tensor:
-        """See `Backbone.after_last`."""
+    def last_norm(self, level: int) -> nn.InstanceNorm3d:
+        """See `Backbone.last_norm`."""
         branch, own = self._place(level)
-        return branch.after_last(own, y, *others)
+        return branch.last_norm(own)
 
-    def at_after_last(self, level: int, features: Tensor, gradient: Tensor) -> Tensor:
-        """See `Backbone.at_after_last`."""
+    def at_last_norm(self, level: int, features: Tensor, gradient: Tensor) -> Tensor:
+        """See `Backbone.at_last_norm`."""
         branch, own = self._place(level)
-        return branch.at_after_last(own, features, gradient)
+        return branch.at_last_norm(own, features, gradient)
 
     @property
     def shares_weights(self) -> bool:

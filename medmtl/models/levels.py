@@ -64,6 +64,12 @@ class Level(nn.Module, ABC):
         assert isinstance(found, nn.Conv3d)
         return found
 
+    @property
+    def last_norm(self) -> nn.InstanceNorm3d:
+        """The norm that follows it."""
+        assert isinstance(self.norm2, nn.InstanceNorm3d)
+        return self.norm2
+
 
 class PlainLevel(Level, UnetBasicBlock):
     """Convolution, norm and activation, twice."""

@@ -122,12 +122,11 @@ class UNet(Backbone):
         """The last convolution of a level."""
         return self.level(level).last_convolution
 
-    def after_last(self, level: int, y: Tensor, *others: Tensor) -> Tensor:
-        """The norm after a level's last convolution; the residual and the activation follow."""
-        found: Tensor = self.level(level).norm2(y)
-        return found
+    def last_norm(self, level: int) -> nn.InstanceNorm3d:
+        """The norm after it; the residual and the activation follow."""
+        return self.level(level).last_norm
 
-    def at_after_last(self, level: int, features: Tensor, gradient: Tensor) -> Tensor:
+    def at_last_norm(self, level: int, features: Tensor, gradient: Tensor) -> Tensor:
         """Gradient at that norm's output: past the activation, and past the sum with the residual."""
         return self.level(level).before_activation(features, gradient)
 

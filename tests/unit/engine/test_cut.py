@@ -18,14 +18,13 @@ from medmtl.data.dataset import Dataset
 from medmtl.engine import train_step
 from medmtl.engine.comparison import (
     nearest_weights,
-    over_voxels,
-    projection,
     reached_parameters,
     rows,
     weight_gradient,
 )
 from medmtl.engine.cut import Cut
 from medmtl.engine.setup import Ready
+from medmtl.engine.sketch import Sketch, inner_products, projection
 from medmtl.models import CaseHead, DenseHead, Features, MultiTaskNetwork, UNet
 from medmtl.tasks import build_network, task_losses
 from medmtl.types import Batch, ConfigError
@@ -42,6 +41,8 @@ MANY: dict[str, dict[str, Any]] = {
     "anatomy": {"type": "segmentation", "target": "anatomy", "deep_supervision": 1},
 }
 """Two dense tasks beside one with deep supervision, and two of cases that read the masks."""
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 GRADIENT = sorted(name for name in WEIGHTINGS if issubclass(WEIGHTINGS.get(name), GradientWeighting))
 
@@ -345,11 +346,43 @@ def test_a_sketch_has_nearly_the_inner_products_of_the_gradients_themselves() ->
     at_outputs = [torch.randn(2, 64, 8, 8, 4) + factor * common for factor in (0.5, 2.0, -1.0)]
     whole = Gradients.of({str(i): [weight_gradient(convolution, inner, g)] for i, g in enumerate(at_outputs)})
     z = projection(convolution, inner, 8)
-    rows = {str(i): [over_voxels(g, z)[:, :, None]] for i, g in enumerate(at_outputs)}
+    rows = {str(i): [inner_products(g, z).sum(0)[:, :, None]] for i, g in enumerate(at_outputs)}
     short = Gradients.of(rows)
     torch.testing.assert_close(short.norms(), whole.norms(), rtol=0.05, atol=0)
     torch.testing.assert_close(short.cosines(), whole.cosines(), rtol=0, atol=0.05)
     torch.testing.assert_close(short.filter_norms.mean(1), whole.filter_norms.mean(1), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("kernel", [(1, 1, 1), (3, 3, 1), (3, 3, 3)])
+def test_random_filters_keep_inner_products_on_average(kernel: tuple[int, int, int]) -> None:
+    """Of constant kernels, which neighbours' gradients are nearly, and of any others."""
+    torch.manual_seed(0)
+    constant = torch.randn(2, 4, 1, 1, 1).expand(-1, -1, *kernel)
+    for pair in (constant, torch.randn(2, 4, *kernel)):
+        pair = pair / pair.flatten(1).norm(dim=1)[:, None, None, None, None]
+        filters = nn.Conv3d(4, 1, kernel, bias=False)
+        projected = projection(filters, pair, 20_000)[..., 0, 0, 0]
+        found, expected = projected @ projected.T, pair.flatten(1) @ pair.flatten(1).T
+        torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_a_sketch_past_a_norm_is_that_of_the_gradient_before_it(device: str, affine: bool) -> None:
+    """Autograd's gradient at the convolution's output, times what was read through the same filters."""
+    torch.manual_seed(0)
+    convolution = nn.Conv3d(6, 5, (3, 3, 1), padding=(1, 1, 0), bias=False).double().to(device)
+    norm = nn.InstanceNorm3d(5, affine=affine).double().to(device)
+    if affine:
+        nn.init.normal_(norm.weight)
+    inner = 3 + torch.randn(3, 6, 16, 16, 32, dtype=torch.float64, device=device)
+    y = convolution(inner)
+    found = Sketch(convolution, norm, inner, y.detach(), 8)
+    z = projection(convolution, inner, 8)
+    for gradient in (torch.randn_like(y), 1 + torch.randn_like(y)):
+        (at_y,) = torch.autograd.grad(norm(y), y, gradient, retain_graph=True)
+        expected = torch.einsum("nfxyz,nsxyz->fs", at_y, z)
+        torch.testing.assert_close(found(gradient), expected.detach(), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("options", [{"sketch": -1}, {"sketch": 8, "on": "shared_parameters"}])
@@ -485,6 +518,8 @@ def test_activation_checkpoints_change_nothing(
         backbone.__class__ = UNet
 
 
+# PyTorch's compiler itself looks at them.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize(
     ("method", "decoders"),
     [("cagrad", "shared"), ("gradnorm", "separate"), ("uw", "shared"), ("balanced", "shared")],
