@@ -20,6 +20,7 @@ from medmtl.data.phantom.dicom import write_dicom
 
 BASES = 5
 """Different hearts; studies are these with noise of their own."""
+_HEARTS: dict[tuple[tuple[int, int, int], int], NDArray[np.int16]] = {}
 
 
 class Size:
@@ -103,17 +104,26 @@ def make_model(folder: Path, size: Size, device: str) -> Path:
 
 def write_studies(folder: Path, count: int, size: Size, *, seed: int = 0, nifti: bool = False) -> list[Path]:
     """As many studies as asked: a folder of DICOM files each, or a NIfTI file each."""
-    options = {"seed": 40, "frames": size.frames, "shape": size.shape, "spacing_mm": size.spacing_mm}
-    bases = [make_case(index, **options).images["cine"] for index in range(min(BASES, count))]
-    folder.mkdir(parents=True, exist_ok=True)
     made = [folder / f"{number:05d}{'.nii.gz' if nifti else ''}" for number in range(count)]
-    jobs = [(path, bases[number % len(bases)], size, (seed, number)) for number, path in enumerate(made)]
-    with get_context("fork").Pool(min(16, os.cpu_count() or 1)) as pool:
+    folder.mkdir(parents=True, exist_ok=True)
+    fork, processes = get_context("fork"), min(16, len(os.sched_getaffinity(0)))
+    missing = [base for base in range(min(BASES, count)) if (size.shape, base) not in _HEARTS]
+    with fork.Pool(processes) as pool:
+        hearts = pool.starmap(_make_heart, [(size, base) for base in missing])
+    _HEARTS.update({(size.shape, base): heart for base, heart in zip(missing, hearts, strict=True)})
+    jobs = [(path, number % BASES, size, (seed, number)) for number, path in enumerate(made)]
+    with fork.Pool(processes) as pool:  # which sees the hearts
         pool.starmap(_write_study, jobs, chunksize=4)
     return made
 
 
-def _write_study(path: Path, cine: NDArray[np.int16], size: Size, seed: tuple[int, int]) -> None:
+def _make_heart(size: Size, base: int) -> NDArray[np.int16]:
+    options = {"seed": 40, "frames": size.frames, "shape": size.shape, "spacing_mm": size.spacing_mm}
+    return make_case(base, **options).images["cine"]
+
+
+def _write_study(path: Path, base: int, size: Size, seed: tuple[int, int]) -> None:
+    cine = _HEARTS[size.shape, base]
     noise = np.random.default_rng(seed).integers(0, 9, size.shape, dtype=np.int16)
     if path.suffix:
         affine = np.diag([-size.spacing_mm[0], -size.spacing_mm[1], size.spacing_mm[2], 1.0])

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,13 @@ class Worker:
 
     @classmethod
     def start(
-        cls, number: int, table: str, arms: list[str], options: list[str], folder: Path, gpus: list[str]
+        cls,
+        number: int,
+        table: str,
+        arms: list[str],
+        options: list[str],
+        folder: Path,
+        gpus: Sequence[str] = (),
     ) -> Worker:
         """Begin; the GPUs, if any are named, take the workers in turn."""
         course, log = folder / f"{number}.npz", folder / f"{number}.log"

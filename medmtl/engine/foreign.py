@@ -10,15 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from medmtl.engine.freeze import encoder_names
+from medmtl.inference.numbers import load_numbers
 from medmtl.models import Backbone
 from medmtl.types import ConfigError
 
@@ -91,19 +87,7 @@ def foreign_weights(
 
 
 def _read(file: Path, where: str) -> dict[str, Tensor]:
-    try:
-        if file.suffix == ".safetensors":
-            found: Any = load_file(file)
-        else:
-            found = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{where}: {file}: no such file") from error
-    except UnpicklingError as error:
-        raise ConfigError(
-            f"{where}: {file}: holds more than numbers, and is not read ({error!s:.120})"
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise ConfigError(f"{where}: {file}: is no whole file of weights ({error!s:.120})") from error
+    found = load_numbers(file, where=where)
     while isinstance(found, Mapping) and not any(isinstance(value, Tensor) for value in found.values()):
         inner = next((key for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
         if inner is None:

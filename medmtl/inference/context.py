@@ -13,8 +13,8 @@ from medmtl.inference.device import fast_dtype
 from medmtl.models import CaseHead, MultiTaskNetwork
 from medmtl.tasks import Task
 
-VOXELS_AT_ONCE = {"cpu": 2**20, "cuda": 2**25}
-"""Voxels of input that go through the network together, by device."""
+VOXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**25}
+"""Voxels of input that go through the network together, by device; on a CPU what its caches hold."""
 
 
 def nothing() -> None:
@@ -72,4 +72,4 @@ class Context:
         if self.at_once is not None:
             return self.at_once
         x, y, z = self.preparation.patch
-        return max(1, VOXELS_AT_ONCE.get(self.device.type, 2**20) // (x * y * z))
+        return max(1, VOXELS_AT_ONCE.get(self.device.type, 2**17) // (x * y * z))

@@ -10,17 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from medmtl.data.dataset import Column
 from medmtl.data.normalize import Normalization, Normalizations, parse_normalization
 from medmtl.data.prepare import Preparation
 from medmtl.inference.model import Model
+from medmtl.inference.numbers import load_numbers
 from medmtl.plan import Plan, plan_text_of_network
 from medmtl.tasks import build_network, build_task
 from medmtl.types import ConfigError
@@ -245,14 +244,10 @@ def _normalization(scheme: str, measured: Mapping[str, Any], path: Path) -> Norm
 def _weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ConfigError(f"{path}: is missing; name another fold or checkpoint")
-    try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            found = torch.load(path, map_location="cpu", weights_only=True)
-        weights = found["network_weights"]
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: is no whole checkpoint of nnU-Net ({error!s:.200})") from error
-    except UnpicklingError as error:
-        raise ConfigError(f"{path}: holds more than numbers, and is not read ({error!s:.200})") from error
+    found = load_numbers(path, harmless=_HARMLESS)
+    weights = found.get("network_weights") if isinstance(found, Mapping) else None
+    if not isinstance(weights, Mapping):
+        raise ConfigError(f"{path}: has no network_weights; name a checkpoint of nnU-Net")
     return {str(name).removeprefix("module."): tensor for name, tensor in weights.items()}
 
 

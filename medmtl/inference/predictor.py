@@ -34,6 +34,8 @@ __all__ = ["Context", "predict_prepared"]
 
 PROBES = 3
 """Frames on which the organ is looked for."""
+FRAMES_BACK = 4
+"""Frames that go back to the files' grid together; those of all frames on that grid would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +175,12 @@ def _decode(
     decoded: Mapping[str, np.ndarray],
     on_source_grid: bool,
 ) -> np.ndarray:
-    if on_source_grid:
-        stitched = torch.stack(
-            [back_to_source(frame, case.affine, case.source) for frame in stitched.unbind()]
-        )
-    return context.tasks[name].decode_dense(stitched, decoded)
+    if not on_source_grid:
+        return context.tasks[name].decode_dense(stitched, decoded)
+    found: list[np.ndarray] = []
+    for first in range(0, len(stitched), FRAMES_BACK):
+        part = stitched[first : first + FRAMES_BACK]
+        moved = back_to_source(part.flatten(0, 1), case.affine, case.source).unflatten(0, part.shape[:2])
+        hosts = {host: labels[first : first + FRAMES_BACK] for host, labels in decoded.items()}
+        found.append(context.tasks[name].decode_dense(moved, hosts))
+    return np.concatenate(found)

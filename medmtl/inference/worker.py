@@ -15,6 +15,7 @@ from medmtl.inference.device import choose_device
 from medmtl.inference.find import rule_for
 from medmtl.inference.find.names import Pseudonyms
 from medmtl.inference.ladder import Ladder
+from medmtl.inference.layout import laid_out
 from medmtl.inference.model import Model, load_model
 from medmtl.inference.options import Options
 from medmtl.types import ConfigError
@@ -59,7 +60,7 @@ class Worker:
         self.names = Pseudonyms(options.key)
         self.device = threading.BoundedSemaphore(1)
         self.stop = threading.Event()
-        context = model.context(choose_device(options.device), mirror=options.mirror)
+        context = laid_out(model.context(choose_device(options.device), mirror=options.mirror))
         self.ladder = Ladder(context, lambda: _copied_to_cpu(context))
 
     @property

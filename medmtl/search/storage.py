@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import optuna
@@ -18,7 +19,7 @@ from medmtl.search.ledger import MANAGED
 from medmtl.types import ConfigError
 
 JOURNAL = "journal.log"
-_TRIES = 3
+_TRIES, _WAIT_S = 4, 0.1
 
 
 def open_study(name: str, sampler: BaseSampler, kept: BaseStorage, *, prune: bool = False) -> Study:
@@ -68,7 +69,7 @@ def open_storage(storage: str) -> BaseStorage:
     if "://" not in storage:
         return _journal(Path(storage))
     said = without_password(storage)
-    # Two processes that make the tables of a new database at once get in each other's way once.
+    # Two processes that make the tables of a new database at once get in each other's way, until one is done.
     for attempt in range(_TRIES):
         try:
             return RDBStorage(storage)
@@ -80,6 +81,7 @@ def open_storage(storage: str) -> BaseStorage:
                 raise ConfigError(
                     f"--storage {said}: cannot be opened ({type(error).__name__}: {reason})"
                 ) from error
+        time.sleep(_WAIT_S * 2**attempt)
     raise AssertionError("not reached")
 
 

@@ -1,14 +1,17 @@
-"""A page per study, drawn where it is not drawn yet."""
+"""A page per study, drawn where there is none yet or where what it shows has changed."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medmtl._version import __version__
 from medmtl.data.cells import is_safe_name
 from medmtl.files import write_text
+from medmtl.inference.preview import PREVIEW
 from medmtl.report.html import environment
 from medmtl.report.material import Material
 from medmtl.report.prediction.cells import PAGE
@@ -23,7 +26,7 @@ LOG = logging.getLogger("medmtl.report")
 
 
 def draw_pages(material: Material) -> int:
-    """Draw ``OUT/<case_id>/report.html`` of every study with a result.
+    """Draw ``OUT/<case_id>/report.html`` of every study with a result, unless it stands as it would be drawn.
 
     A study whose files are damaged gets no page; that is logged, and the others go on.
 
@@ -41,18 +44,42 @@ def draw_pages(material: Material) -> int:
     spreads = spreads_of(table, material.outputs)
     template = environment().get_template("prediction/study.html")
     is_mr = material.dataset is None or material.dataset.modality.upper().startswith("MR")
+    shared = f"{__version__} {is_mr} {material.outputs!r} {spreads!r}"
     drawn = 0
     for number, row in enumerate(rows):
-        folder = root / str(row["case_id"])
+        folder, place = root / str(row["case_id"]), _place(rows, number)
+        mark = _mark(folder, f"{shared} {place!r} {row!r}")
+        if _ends_with(folder / PAGE, mark):
+            drawn += 1
+            continue
         try:
             page = read_study(folder, row, material.outputs, spreads, is_mr=is_mr)
         except OutputError as error:
             LOG.warning("no page: %s", error)
             (folder / PAGE).unlink(missing_ok=True)
             continue
-        write_text(folder / PAGE, template.render(page=page, place=_place(rows, number)))
+        write_text(folder / PAGE, template.render(page=page, place=place) + mark)
         drawn += 1
     return drawn
+
+
+def _mark(folder: Path, shown: str) -> str:
+    """The end of a page: a digest of all that it shows; of files, their sizes and times."""
+    stamps = []
+    for name in ("prediction.json", PREVIEW):
+        if (folder / name).is_file():
+            seen = (folder / name).stat()
+            stamps.append((name, seen.st_size, seen.st_mtime_ns))
+    return f"<!-- {hashlib.sha256(f'{shown} {stamps}'.encode()).hexdigest()} -->\n"
+
+
+def _ends_with(path: Path, mark: str) -> bool:
+    """Whether a page was drawn whole, from the same."""
+    if not path.is_file() or path.stat().st_size < len(mark):
+        return False
+    with path.open("rb") as page:
+        page.seek(-len(mark), 2)
+        return page.read() == mark.encode()
 
 
 def _results(table: DataFrame) -> list[Mapping[str, Any]]:
