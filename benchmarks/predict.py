@@ -90,6 +90,10 @@ def main() -> None:
     size_name = options.size or ("acdc" if options.device.startswith("cuda") else "small")
     size = SIZES[size_name]
     measured: dict[str, Any] = {"size": size_name, "cores": CORES, "device": options.device}
+    told = " ".join(sys.argv[1:])
+    file = f"predict-{options.device.split(':')[0]}"
+    if options.parts != USUAL:
+        file += f"-{options.parts.replace(',', '-')}"
     root = Path(tempfile.mkdtemp(prefix="medmtl-predict-"))
     try:
         models: dict[str, Path] = {}
@@ -99,17 +103,14 @@ def main() -> None:
             if needed not in models:
                 models[needed] = make_model(root / f"model-{needed}", SIZES[needed], options.device)
             began = time.perf_counter()
-            shared = root / "once" if name == "overlap" and (root / "once").exists() else root / name
+            other = root / ("once" if name == "overlap" else "overlap")
+            shared = other if name in ("once", "overlap") and other.exists() else root / name
             measured[name] = PARTS[name](shared, models[needed], size, options)
             measured[name]["took_seconds"] = round(time.perf_counter() - began, 1)
             print(name, json.dumps(measured[name]), flush=True)
+            write_result(file, f"python benchmarks/predict.py {told}".strip(), measured)
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    told = " ".join(sys.argv[1:])
-    name = f"predict-{options.device.split(':')[0]}"
-    if options.parts != USUAL:
-        name += f"-{options.parts.replace(',', '-')}"
-    write_result(name, f"python benchmarks/predict.py {told}".strip(), measured)
 
 
 if __name__ == "__main__":
