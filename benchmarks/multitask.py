@@ -158,7 +158,8 @@ def in_a_process(asked: dict[str, Any]) -> dict[str, Any]:
     """`run_one` in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(asked["threads"])}
     if asked["gpu"] is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = str(asked["gpu"])
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # of these, where somebody chose
+        environment["CUDA_VISIBLE_DEVICES"] = seen[asked["gpu"]] if seen[0] else str(asked["gpu"])
     done = subprocess.run(
         [sys.executable, __file__, "--one", json.dumps(asked)],
         capture_output=True, text=True, check=False, env=environment,
