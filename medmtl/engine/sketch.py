@@ -132,18 +132,24 @@ def inner_products(a: Tensor, b: Tensor, *, mean: bool = False) -> Tensor:
         b: ``(N, B, X, Y, Z)``, contiguous.
         mean: mean over voxels instead of the sum, which 16 bits may not hold.
     """
-    (n, channels), others, voxels = a.shape[:2], b.shape[1], a[0, 0].numel()
+    factor = 1 / a[0, 0].numel() if mean else 1.0
+    return _per_sample(a, b, factor) if a.device.type == "cpu" else _side_by_side(a, b, factor)
+
+
+def _per_sample(a: Tensor, b: Tensor, factor: float) -> Tensor:
     wide = torch.promote_types(a.dtype, torch.float32)
-    factor = 1 / voxels if mean else 1.0
-    if a.device.type == "cpu":
-        return torch.bmm(a.flatten(2).to(wide), b.flatten(2).to(wide).transpose(1, 2)) * factor
-    # Samples side by side in the rows: products of different samples are for nothing, and nothing is copied.
+    return torch.bmm(a.flatten(2).to(wide), b.flatten(2).to(wide).transpose(1, 2)) * factor
+
+
+def _side_by_side(a: Tensor, b: Tensor, factor: float) -> Tensor:
+    """Samples share the rows: products of different samples are for nothing, and nothing is copied."""
+    (n, channels), others, voxels = a.shape[:2], b.shape[1], a[0, 0].numel()
     parts = math.gcd(voxels, 1 << (voxels // VOXELS).bit_length())
     rows, columns = (t.reshape(n * t.shape[1], parts, -1).transpose(0, 1) for t in (a, b))
     nothing = a.new_zeros((1, 1, 1))
     products = torch.baddbmm(nothing, rows, columns.transpose(1, 2), beta=0, alpha=factor)
-    summed = products.sum(0, dtype=wide).view(n, channels, n, others)
-    return summed.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+    summed = products.sum(0, dtype=torch.promote_types(a.dtype, torch.float32))
+    return summed.view(n, channels, n, others).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
 
 def _moments(y: Tensor, eps: float) -> tuple[Tensor, Tensor]:

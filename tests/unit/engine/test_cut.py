@@ -24,7 +24,7 @@ from medmtl.engine.comparison import (
 )
 from medmtl.engine.cut import Cut
 from medmtl.engine.setup import Ready
-from medmtl.engine.sketch import Sketch, inner_products, projection
+from medmtl.engine.sketch import Sketch, _per_sample, _side_by_side, inner_products, projection
 from medmtl.models import CaseHead, DenseHead, Features, MultiTaskNetwork, UNet
 from medmtl.tasks import build_network, task_losses
 from medmtl.types import Batch, ConfigError
@@ -364,6 +364,14 @@ def test_random_filters_keep_inner_products_on_average(kernel: tuple[int, int, i
         projected = projection(filters, pair, 20_000)[..., 0, 0, 0]
         found, expected = projected @ projected.T, pair.flatten(1) @ pair.flatten(1).T
         torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("products", [_per_sample, _side_by_side])
+def test_products_of_channels_are_summed_over_voxels_of_each_sample(products: Any) -> None:
+    a, b = torch.randn(3, 4, 32, 32, 24).double(), torch.randn(3, 2, 32, 32, 24).double()
+    expected = torch.einsum("ncxyz,ndxyz->ncd", a, b)
+    torch.testing.assert_close(products(a, b, 1.0), expected)
+    torch.testing.assert_close(products(a, b, 0.5), expected / 2)
 
 
 @pytest.mark.parametrize("affine", [True, False])

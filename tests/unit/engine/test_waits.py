@@ -110,6 +110,7 @@ def test_a_policy_that_has_to_know_before_the_backward_pass_is_seen_to_wait(read
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 @pytest.mark.parametrize("method", WAITLESS)
 def test_cuda_itself_sees_no_wait(ready: Ready, method: str) -> None:
     batch = to_device(make_batches(ready).batch(0), torch.device("cuda"))
@@ -117,8 +118,8 @@ def test_cuda_itself_sees_no_wait(ready: Ready, method: str) -> None:
     step()
     step()
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         output = step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
