@@ -15,15 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from medmtl.data.ahead import Ahead
-from medmtl.data.augment import (
-    NONE,
-    Augmentation,
-    draw_spatial,
-    patch_grid,
-    sample_image,
-    sample_map,
-    sample_mask,
-)
+from medmtl.data.augment import NONE, Augmentation, draw_spatial
 from medmtl.data.crop import box_of, into_box
 from medmtl.data.dataset import Column
 from medmtl.data.focus import Focus, draw_centre
@@ -31,6 +23,7 @@ from medmtl.data.intensity import change_intensity
 from medmtl.data.overview import coarse_mm, fits, see_whole
 from medmtl.data.prepare import PreparedCase
 from medmtl.data.sampling import Sampling, case_weights, one_pass
+from medmtl.data.spatial import patch_grid, sample_image, sample_map, sample_mask
 from medmtl.types import NO_CLASS, Batch, ConfigError, Overview
 
 
@@ -86,7 +79,7 @@ def sample_case(
         overview: ``(X, Y, Z)`` voxels of the whole volume that goes with a patch which does not hold it; it
             is turned, mirrored and zoomed as the patch is.
     """
-    draw = draw_spatial(augmentation, generator)
+    draw = draw_spatial(augmentation, generator, case.spacing_mm)
     box, where = None, torch.device("cpu") if case.in_parts else case.device
     grid = patch_grid(draw, case.centre if centre is None else centre, patch, case.shape, where)
     if case.in_parts:
@@ -95,19 +88,21 @@ def sample_case(
     part = case.crop(frames, box)
     image = sample_image(part.image, grid)
     if augmentation.probability > 0:
-        image = change_intensity(image, augmentation, generator)
+        image = change_intensity(image, augmentation, generator, draw.aspect if draw.deep else None)
     masks = {name: sample_mask(mask, grid) for name, mask in part.masks.items()}
     maps = {name: sample_map(values, grid) for name, values in part.maps.items()}
     whole, whole_mm = None, None
     if overview is not None and not fits(case.shape, patch):
         coarse = case.whole(frames, overview)
         whole = see_whole(coarse, overview, case.shape, draw)
-        whole_mm = coarse_mm(case.spacing_mm, case.shape, coarse.shape[2:], draw.zoom)
+        whole_mm = coarse_mm(case.spacing_mm, case.shape, coarse.shape[2:], draw.zooms)
         if augmentation.probability > 0:
-            whole = change_intensity(whole, augmentation, generator)
+            aspect = 2 * whole_mm[2] / (whole_mm[0] + whole_mm[1]) if draw.deep else None
+            whole = change_intensity(whole, augmentation, generator, aspect)
+    x, y, z = (mm / zoom for mm, zoom in zip(case.spacing_mm, draw.zooms, strict=True))
     return Sample(
         image=image,
-        spacing_mm=(case.spacing_mm[0] / draw.zoom, case.spacing_mm[1] / draw.zoom, case.spacing_mm[2]),
+        spacing_mm=(x, y, z),
         labels={**masks, **maps},
         counts={name: sum(flags[f] for f in frames) for name, flags in case.labelled.items()},
         case=case,

@@ -6,6 +6,7 @@ Plain torch, not MONAI's transforms: some of those wait for the GPU, and return 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -14,13 +15,16 @@ from torch.nn import functional
 from medmtl.data.augment import Augmentation
 
 
-def change_intensity(image: Tensor, augmentation: Augmentation, generator: Generator) -> Tensor:
+def change_intensity(
+    image: Tensor, augmentation: Augmentation, generator: Generator, aspect: float | None = None
+) -> Tensor:
     """Change blur, resolution, bias field, contrast, brightness, gamma and noise of a case, all frames alike.
 
     Args:
         image: ``(T, C, X, Y, Z)``, standardized.
         augmentation: how strongly.
         generator: on the CPU; as many numbers are drawn from it whatever they are.
+        aspect: length of a voxel over its width, to blur and coarsen along the stack too; None leaves it out.
     """
     draws = torch.rand(16, generator=generator).tolist()
     coefficients = [augmentation.bias * (2 * c - 1) for c in torch.rand(9, generator=generator).tolist()]
@@ -29,9 +33,12 @@ def change_intensity(image: Tensor, augmentation: Augmentation, generator: Gener
     strength = draws[7:14]
     signed = [2 * s - 1 for s in strength]
     if chosen[0] and augmentation.blur_voxels > 0:
-        image = _blur_in_plane(image, strength[0] * augmentation.blur_voxels)
+        sigma = strength[0] * augmentation.blur_voxels
+        image = _blur(image, (sigma, sigma, 0.0 if aspect is None else sigma / aspect))
     if chosen[1] and augmentation.low_resolution > 1:
-        image = _lower_resolution(image, 1 + (augmentation.low_resolution - 1) * strength[1])
+        factor = 1 + (augmentation.low_resolution - 1) * strength[1]
+        along = 1.0 if aspect is None else max(1.0, factor / aspect)
+        image = _lower_resolution(image, (factor, factor, along))
     if chosen[2] and augmentation.bias > 0:
         image = _bias_field(image, coefficients)
     if chosen[3]:
@@ -74,25 +81,27 @@ def _bias_field(image: Tensor, coefficients: list[float]) -> Tensor:
     return _spread_like(image, (image - low) * exponent.exp())
 
 
-def _lower_resolution(image: Tensor, factor: float) -> Tensor:
-    """In-plane resolution of ``(T, C, X, Y, Z)`` lowered by a factor, on the same grid."""
+def _lower_resolution(image: Tensor, factors: Sequence[float]) -> Tensor:
+    """Resolution of ``(T, C, X, Y, Z)`` lowered by a factor along each axis, on the same grid."""
     flat = image.flatten(0, 1)[:, None]
-    x, y, z = flat.shape[2:]
-    coarse = (max(1, round(x / factor)), max(1, round(y / factor)), z)
+    shape = [int(size) for size in flat.shape[2:]]
+    coarse = [max(1, round(size / factor)) for size, factor in zip(shape, factors, strict=True)]
     small = functional.interpolate(flat, size=coarse, mode="nearest")
-    return functional.interpolate(small, size=(x, y, z), mode="trilinear").reshape(image.shape)
+    return functional.interpolate(small, size=shape, mode="trilinear").reshape(image.shape)
 
 
-def _blur_in_plane(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian smoothing of every slice of ``(T, C, X, Y, Z)`` along x and y."""
-    if sigma < 0.1:
-        return image
-    radius = math.ceil(3 * sigma)
-    offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
-    kernel = (-(offsets**2) / (2 * sigma**2)).exp()
-    kernel = kernel / kernel.sum()
-    flat = functional.pad(
-        image.flatten(0, 1)[:, None], (0, 0, radius, radius, radius, radius), mode="replicate"
-    )
-    flat = functional.conv3d(flat, kernel[None, None, :, None, None])
-    return functional.conv3d(flat, kernel[None, None, None, :, None]).reshape(image.shape)
+def _blur(image: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """Gaussian smoothing of ``(T, C, X, Y, Z)`` along each axis, by voxels; less than a tenth is none."""
+    flat = image.flatten(0, 1)[:, None]
+    for axis, sigma in enumerate(sigmas):
+        if sigma < 0.1:
+            continue
+        radius = math.ceil(3 * sigma)
+        offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+        kernel = (-(offsets**2) / (2 * sigma**2)).exp()
+        shape, margin = [1, 1, 1, 1, 1], [0] * 6
+        shape[2 + axis] = len(kernel)
+        margin[4 - 2 * axis] = margin[5 - 2 * axis] = radius
+        padded = functional.pad(flat, margin, mode="replicate")
+        flat = functional.conv3d(padded, (kernel / kernel.sum()).reshape(shape))
+    return flat.reshape(image.shape)

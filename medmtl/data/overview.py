@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medmtl.data.augment import SpatialDraw, patch_grid, sample_image
+from medmtl.data.spatial import SpatialDraw, patch_grid, sample_image
 
 Triple = tuple[int, int, int]
 
@@ -47,11 +47,14 @@ def make_coarse(image: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 def coarse_mm(
-    spacing_mm: Sequence[float], shape: Sequence[int], coarse: Sequence[int], zoom: float = 1.0
+    spacing_mm: Sequence[float],
+    shape: Sequence[int],
+    coarse: Sequence[int],
+    zooms: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> tuple[float, float, float]:
-    """Voxel size of an overview; ``zoom`` is how much larger a sample shows things in-plane."""
-    x, y, z = (mm * n / m for mm, n, m in zip(spacing_mm, shape, coarse, strict=True))
-    return (x / zoom, y / zoom, z)
+    """Voxel size of an overview; ``zooms`` says how much larger a sample shows things along each axis."""
+    x, y, z = (mm * n / m / zoom for mm, n, m, zoom in zip(spacing_mm, shape, coarse, zooms, strict=True))
+    return (x, y, z)
 
 
 def see_whole(coarse: Tensor, grid: Triple, shape: Sequence[int], draw: SpatialDraw) -> Tensor:
@@ -73,6 +76,7 @@ def see_whole(coarse: Tensor, grid: Triple, shape: Sequence[int], draw: SpatialD
         shift=(dx * plane, dy * plane, dz * stack),
         slice_shift=draw.slice_shift * plane,
         warp=draw.warp * plane,
+        aspect=draw.aspect * plane / stack,
     )
     mx, my, mz = ((g - 1) / 2 - (g - n) // 2 for g, n in zip(grid, (x, y, z), strict=True))
     return sample_image(coarse, patch_grid(moved, (mx, my, mz), grid, (x, y, z), coarse.device))

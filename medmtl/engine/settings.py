@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from medmtl.data.augment import AlongStack
+
 
 class AugmentationSettings(BaseModel):
     """How strongly training samples are changed; see `medmtl.data.augment.Augmentation`."""
@@ -26,6 +28,16 @@ class AugmentationSettings(BaseModel):
     )
     mirror: bool = Field(default=True, description="mirror in-plane")
     mirror_stack: bool = Field(default=False, description="turn the stack upside down")
+    along_stack: AlongStack = Field(
+        default="auto",
+        description="turn about all axes, and zoom, warp, blur and coarsen along the stack too; "
+        "auto: where slices lie at most 3 times as far apart as voxels are wide",
+    )
+    tilt_degrees: float | None = Field(
+        default=None,
+        ge=0,
+        description="rotation about both in-plane axes then; null: as in-plane, up to 30",
+    )
     probability: float = Field(
         default=0.2, ge=0, le=1, description="of warp, slices' own shifts, and each intensity change"
     )

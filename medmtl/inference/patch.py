@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medmtl.data.augment import SpatialDraw, patch_grid, sample_image
 from medmtl.data.overview import coarse_mm, fits, see_whole
 from medmtl.data.prepare import PreparedCase
+from medmtl.data.spatial import SpatialDraw, patch_grid, sample_image
 from medmtl.inference.context import Context
 from medmtl.inference.windows import DensePass
 from medmtl.models import CaseHead, FrameSummary

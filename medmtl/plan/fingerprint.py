@@ -11,14 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from medmtl.data.augment import THICK
 from medmtl.data.columns import Column, Kind
 from medmtl.data.dataset import Case, Dataset
 from medmtl.plan.axes import network_axes
 from medmtl.plan.voxels import Voxels
-
-THICK = 3.0
-"""Slices that lie this many times further apart than voxels are wide are a stack of thick slices
-(nnU-Net's)."""
 
 Triple = tuple[float, float, float]
 Shape = tuple[int, int, int]

@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from medmtl.plan.fingerprint import THICK, Fingerprint, Triple
+from medmtl.data.augment import THICK
+from medmtl.plan.fingerprint import Fingerprint, Triple
 
 Slices = Literal["keep", "resample"]
 Target = tuple[float | None, float | None, float | None]

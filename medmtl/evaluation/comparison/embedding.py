@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 
 from medmtl.data import Case, Dataset
-from medmtl.data.augment import patch_grid, sample_image
 from medmtl.data.load import prepare_cases
 from medmtl.data.prepare import PreparedCase
+from medmtl.data.spatial import patch_grid, sample_image
 from medmtl.files import write_text
 from medmtl.inference import Model
 from medmtl.inference.context import Context

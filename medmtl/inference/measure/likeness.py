@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medmtl.data.augment import patch_grid, sample_image
 from medmtl.data.prepare import PreparedCase
+from medmtl.data.spatial import patch_grid, sample_image
 from medmtl.inference.context import Context
 from medmtl.inference.patch import IDENTITY, place
 

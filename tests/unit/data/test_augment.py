@@ -9,16 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from medmtl.data.augment import (
-    NONE,
-    Augmentation,
-    SpatialDraw,
-    draw_spatial,
-    patch_grid,
-    sample_image,
-    sample_map,
-    sample_mask,
-)
+from medmtl.data.augment import NONE, Augmentation, draw_spatial
+from medmtl.data.spatial import SpatialDraw, patch_grid, sample_image, sample_map, sample_mask
 
 IDENTITY = SpatialDraw(((1.0, 0.0), (0.0, 1.0)), (0.0, 0.0, 0.0), 1.0)
 SPACE = replace(Augmentation(), probability=0.0)

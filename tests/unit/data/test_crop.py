@@ -4,9 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medmtl.data.augment import Augmentation, draw_spatial, patch_grid, sample_image, sample_mask
+from medmtl.data.augment import Augmentation, draw_spatial
 from medmtl.data.crop import Box, box_of, into_box
 from medmtl.data.foreground import PER_STRUCTURE, foreground_index, labelled_box, organ_place
+from medmtl.data.spatial import patch_grid, sample_image, sample_mask
 
 STRONG = Augmentation(zoom=0.4, stretch=0.4, warp_voxels=2.0, shift_slices=3.0, slice_shift_voxels=1.0)
 SHAPE = (40, 30, 14)
@@ -17,16 +18,20 @@ SHAPE = (40, 30, 14)
     st.integers(0, 2**31 - 1),
     st.tuples(st.floats(-20, 60), st.floats(-20, 60), st.floats(-5, 20)),
     st.tuples(st.integers(2, 50), st.integers(2, 50), st.integers(1, 20)),
+    st.sampled_from([(1.5, 1.5, 10.0), (1.5, 1.5, 3.0)]),
 )
 def test_a_patch_sampled_from_the_box_is_the_patch_sampled_from_the_whole(
-    seed: int, centre: tuple[float, float, float], patch: tuple[int, int, int]
+    seed: int,
+    centre: tuple[float, float, float],
+    patch: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     image, mask = (
         torch.randn((2, 1, *SHAPE), generator=generator),
         torch.randint(0, 4, (2, *SHAPE), generator=generator),
     )
-    grid = patch_grid(draw_spatial(STRONG, generator), centre, patch, SHAPE)
+    grid = patch_grid(draw_spatial(STRONG, generator, spacing_mm), centre, patch, SHAPE)
     box = box_of(grid, SHAPE)
     inner = into_box(grid, SHAPE, box)
     part = image[(..., *box.slices)]

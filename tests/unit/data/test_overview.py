@@ -57,7 +57,7 @@ def test_a_coarse_voxel_is_the_mean_of_what_it_covers_and_as_large() -> None:
     assert torch.equal(coarse[1, 0, 2, 3, 1], image[1, 0, 4:6, 6:8, 2:4].mean())
     assert coarse.mean() == image.mean()
     assert coarse_mm((1.5, 1.5, 3.0), (8, 8, 4), (4, 4, 2)) == (3.0, 3.0, 6.0)
-    assert coarse_mm((1.5, 1.5, 3.0), (8, 8, 4), (4, 4, 2), zoom=2.0) == (1.5, 1.5, 6.0)
+    assert coarse_mm((1.5, 1.5, 3.0), (8, 8, 4), (4, 4, 2), zooms=(2, 2, 1)) == (1.5, 1.5, 6.0)
 
 
 def test_a_frame_does_not_depend_on_how_many_there_are() -> None:
