@@ -15,7 +15,7 @@ from medmtl.types import ConfigError
 
 
 def load_numbers(path: Path, *, where: str = "", harmless: Sequence[Any] = ()) -> Any:
-    """What a ``.safetensors`` file or one of ``torch.save`` holds, on the CPU.
+    """What a ``.safetensors`` file or a checkpoint of PyTorch holds, on the CPU.
 
     Args:
         path: the file.
