@@ -33,6 +33,17 @@ def take(weighting: Weighting, losses: dict[str, float]) -> dict[str, float]:
     return {task: weight.item() * starts[task] / len(losses) for task, weight in weighting.weights.items()}
 
 
+ROOT = {"power": 0.5}
+"""With the bounds at work; by default all tasks count alike."""
+
+
+def test_by_default_a_task_counts_as_at_its_start_however_far_it_has_come() -> None:
+    weighting = build_weighting("balanced", TASKS)
+    for step in range(0, 3500, 50):
+        shares = take(weighting, acdc(step))
+        assert all(share == pytest.approx(1 / 3, rel=1e-5) for share in shares.values())
+
+
 def test_the_first_step_counts_every_task_as_one() -> None:
     weighting = build_weighting("balanced", TASKS)
     total = weighting({task: torch.tensor(loss) for task, loss in START.items()})
@@ -42,7 +53,11 @@ def test_the_first_step_counts_every_task_as_one() -> None:
 
 
 def test_no_task_collapses_where_uw_so_did() -> None:
-    balanced, uw_so = build_weighting("balanced", TASKS), build_weighting("uw-so", TASKS, temperature=5.0)
+    balanced = build_weighting("balanced", TASKS, **ROOT)
+    uw_so = build_weighting("uw-so", TASKS, temperature=5.0)
+        build_weighting("balanced", TASKS, **ROOT),
+        build_weighting("uw-so", TASKS, temperature=5.0),
+    )
     shares = []
     for step in range(0, 3500, 5):
         shares.append(take(balanced, acdc(step)))
@@ -60,7 +75,7 @@ def test_no_task_collapses_where_uw_so_did() -> None:
 )
 def test_shares_stay_within_bounds_whatever_the_losses_do(steps: list[list[float]], present: int) -> None:
     names = [f"task{i}" for i in range(present)]
-    weighting = build_weighting("balanced", [f"task{i}" for i in range(5)])
+    weighting = build_weighting("balanced", [f"task{i}" for i in range(5)], **ROOT)
     for values in steps:
         weighting({task: torch.tensor(value) for task, value in zip(names, values, strict=False)})
         weights = torch.stack(list(weighting.weights.values())).double()
@@ -74,7 +89,7 @@ def test_shares_stay_within_bounds_whatever_the_losses_do(steps: list[list[float
 @pytest.mark.parametrize("scaled", TASKS)
 def test_a_loss_in_other_units_changes_nothing(scaled: str, scale: float) -> None:
     """The factor of its weight is exactly that of its unit, so every gradient is the same."""
-    one, other = build_weighting("balanced", TASKS), build_weighting("balanced", TASKS)
+    one, other = build_weighting("balanced", TASKS, **ROOT), build_weighting("balanced", TASKS, **ROOT)
     for step in range(0, 1500, 10):
         losses = acdc(step)
         take(one, losses)
@@ -85,7 +100,7 @@ def test_a_loss_in_other_units_changes_nothing(scaled: str, scale: float) -> Non
 
 
 def test_where_nothing_is_out_of_bounds_shares_follow_the_root_of_what_is_left() -> None:
-    weighting = build_weighting("balanced", ("a", "b"), floor=0.0)
+    weighting = build_weighting("balanced", ("a", "b"), floor=0.0, **ROOT)
     for loss in [1.0] * 20 + [0.5] * 600:
         weighting({"a": torch.tensor(1.0), "b": torch.tensor(loss)})
     weights = weighting.weights
@@ -93,7 +108,7 @@ def test_where_nothing_is_out_of_bounds_shares_follow_the_root_of_what_is_left()
 
 
 def test_noise_on_equal_losses_leaves_the_shares_nearly_equal() -> None:
-    weighting = build_weighting("balanced", TASKS)
+    weighting = build_weighting("balanced", TASKS, **ROOT)
     generator = torch.Generator().manual_seed(0)
     for _ in range(300):
         noise = (1 + 0.05 * torch.randn(3, generator=generator)).tolist()
@@ -102,7 +117,7 @@ def test_noise_on_equal_losses_leaves_the_shares_nearly_equal() -> None:
 
 
 def test_an_absent_task_keeps_its_start_and_returns_where_it_left() -> None:
-    weighting = build_weighting("balanced", TASKS)
+    weighting = build_weighting("balanced", TASKS, **ROOT)
     for step in range(30):
         take(weighting, acdc(step))
     before = weighting.state_dict()["start"][1].item(), weighting.state_dict()["recent"][1].item()
@@ -135,7 +150,7 @@ def test_importance_multiplies_the_share() -> None:
 
 
 def test_a_task_learned_to_nothing_does_not_take_the_rest_with_it() -> None:
-    weighting = build_weighting("balanced", TASKS)
+    weighting = build_weighting("balanced", TASKS, **ROOT)
     for step in range(3 * PATIENCE):
         shares = take(weighting, START | {"function": 0.5 * 0.9**step})
     assert weighting.collapsed() is None
