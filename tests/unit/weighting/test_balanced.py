@@ -55,9 +55,6 @@ def test_the_first_step_counts_every_task_as_one() -> None:
 def test_no_task_collapses_where_uw_so_did() -> None:
     balanced = build_weighting("balanced", TASKS, **ROOT)
     uw_so = build_weighting("uw-so", TASKS, temperature=5.0)
-        build_weighting("balanced", TASKS, **ROOT),
-        build_weighting("uw-so", TASKS, temperature=5.0),
-    )
     shares = []
     for step in range(0, 3500, 5):
         shares.append(take(balanced, acdc(step)))
