@@ -51,7 +51,13 @@ def trained_auc(dataset: Dataset, column: str, view: str, output: Path) -> float
             "threads": 1,
             "ema": 0.9,
             "keep": "last",
-            "augmentation": {"rotation_degrees": 0, "mirror": False, "zoom": 0, "shift_voxels": 0},
+            "augmentation": {
+                "rotation_degrees": 0,
+                "mirror": False,
+                "zoom": 0,
+                "shift_voxels": 0,
+                "along_stack": "never",
+            },
         },
     }
     model = train(job_of(parse_config(config), dataset, output)).model
