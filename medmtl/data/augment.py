@@ -35,11 +35,11 @@ class Augmentation:
     Attributes:
         rotation_degrees: in-plane rotation is uniform in plus or minus this.
         rotation_probability: share of the samples that are rotated at all.
-        zoom: in-plane zoom is log-uniform in ``1 / (1 + zoom) .. 1 + zoom``.
+        zoom: zoom, in-plane or along all axes, is log-uniform in ``1 / (1 + zoom) .. 1 + zoom``.
         stretch: ratio of the zooms along and across a random in-plane direction is log-uniform in
             ``1 / (1 + stretch) .. 1 + stretch``; areas stay.
-        warp_voxels: root mean square of a smooth random in-plane displacement, the same on all slices, that
-            keeps areas to first order; with ``probability``.
+        warp_voxels: root mean square of a smooth random displacement, in-plane and the same on all slices or
+            in space, that keeps areas or volumes to first order; with ``probability``.
         shift_voxels: in-plane shift of the patch is uniform in plus or minus this.
         shift_slices: shift along the stack, likewise; a stack that fits the patch stays whole in it.
         slice_shift_voxels: standard deviation of each slice's own in-plane shift, as when breath-holds

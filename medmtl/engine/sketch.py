@@ -44,12 +44,12 @@ class Sketch:
     def __init__(
         self, convolution: nn.Conv3d, norm: nn.InstanceNorm3d, inner: Tensor, y: Tensor, size: int
     ) -> None:
-        self.norm, self.y, self.voxels = norm, y, y[0, 0].numel()
+        self.norm, self.y = norm, y
         z = projection(convolution, inner, size)
         # Sums over z - its mean are the same, and need no large numbers to cancel.
         self.z = z - z.mean((2, 3, 4), keepdim=True)
         wide = torch.promote_types(y.dtype, torch.float32)
-        self.z_mean = self.z.sum((2, 3, 4), dtype=wide)[:, None] / self.voxels
+        self.z_mean = self.z.sum((2, 3, 4), dtype=wide)[:, None] / y[0, 0].numel()
         self.mean, self.inverse = _moments(y, norm.eps)
         yz = inner_products(y, self.z, mean=True)
         self.xz_mean = self.inverse[:, :, None] * (yz - self.mean[:, :, None] * self.z_mean)

@@ -95,9 +95,11 @@ class BalancedWeights(Weighting):
         usable = torch.isfinite(losses) & ((losses > TINY) | (pick(self.seen, present) > 0))
         left, scale = self._remember(losses, present, usable)
         raw = torch.where(usable, left.pow(-self.power), 0.0)
-        logits = torch.where(usable, -self.power * left.log(), 0.0)
-        spread = spread_softmax(logits, usable, self.effective_share * usable.sum(), at_least=True)
         even = torch.where(usable, 1.0, 0.0) / usable.sum().clamp_min(1)
+        spread = even  # where nothing is preferred there is no temperature to look for
+        if self.power > 0:
+            logits = torch.where(usable, -self.power * left.log(), 0.0)
+            spread = spread_softmax(logits, usable, self.effective_share * usable.sum(), at_least=True)
         share = share_of(
             (self.floor * even + (1 - self.floor) * spread) * pick(self.importance, present), usable
         )
