@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medmtl.models.case_dropout import CaseDropout
-from medmtl.models.descriptors import FrameShapes, Ring, cycle_size, describe_cycle
+from medmtl.models.descriptors import FrameShapes, Ring, cycle_of, cycle_size
 from medmtl.models.features import Features
 from medmtl.models.frames import attention_over_frames, extreme_frames, extreme_values, mean_over_frames
 from medmtl.models.heads import Head
@@ -191,13 +191,13 @@ class CaseHead(Head):
             seeds: of `CaseDropout`.
         """
         n_cases = int(spacing_mm.shape[0])
+        described = None
         if frames.shapes is not None:
-            volume = frames.shapes.volume_ml
-            size = volume.sum(1) if self.inputs.cycle is None else volume[:, self.inputs.cycle]
+            cycle = cycle_of(frames.shapes, case_of_frame, n_cases, self.inputs.cycle)
+            ed, es, described = cycle.ed, cycle.es, cycle.described
         else:
-            size = frames.score
-        ed, es = extreme_frames(size, case_of_frame, n_cases)
-        known = self._known(frames, ed, es, covariates)
+            ed, es = extreme_frames(frames.score, case_of_frame, n_cases)
+        known = self._known(described, covariates)
         parts = [known, spacing_mm[:, :1].float().log()]
         if self.feature_norm is not None:
             if self.temporal == "extremes" and frames.shapes is None:
@@ -214,11 +214,10 @@ class CaseHead(Head):
             output = layer(output, seeds) if isinstance(layer, CaseDropout) else layer(output)
         return output if self.linear is None else output + self.linear(known)
 
-    def _known(self, frames: FrameSummary, ed: Tensor, es: Tensor, covariates: Tensor) -> Tensor:
+    def _known(self, described: Tensor | None, covariates: Tensor) -> Tensor:
         """Standardized shapes and covariates ``(B, S + 2V)``; an unknown covariate is 0 with its flag set."""
         parts = []
-        if frames.shapes is not None:
-            described = describe_cycle(frames.shapes, ed, es)
+        if described is not None:
             parts.append(((described - self.shape_mean) / self.shape_std).clamp(-5, 5))
         covariates = covariates[:, : self.inputs.covariates]
         unknown = ~torch.isfinite(covariates)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from medmtl.models.frames import extreme_frames
 
 SECTORS = 12
 EMPTY_ML = 0.5
@@ -34,11 +36,22 @@ class FrameShapes:
         descriptors: ``(N, D)``: volume, largest slice area (cm2), radius of gyration in-plane and along the
             stack (mm).
         thickness_mm: ``(N, Z, SECTORS)`` wall thickness, NaN where there is no cavity; None without a ring.
+        cycles: what `cycle_of` found, by structure.
     """
 
     volume_ml: Tensor
     descriptors: Tensor
     thickness_mm: Tensor | None
+    cycles: dict[int | None, Cycle] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """The extreme frames of each case, ``(B,)`` indices, and what they say together ``(B, cycle_size)``."""
+
+    ed: Tensor
+    es: Tensor
+    described: Tensor
 
 
 @torch.no_grad()
@@ -93,16 +106,24 @@ def _thickness(wall: Tensor, cavity: Tensor, sx: Tensor, sy: Tensor) -> Tensor:
     sector = ((angle / (2 * math.pi) + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
     pixel = (sx * sy)[:, None, None]
 
-    def sector_area(p: Tensor) -> Tensor:
-        # One masked sum per sector, not a scatter: a GPU's atomics would add in another order on every run.
-        parts = [torch.where(sector == s, p, 0.0).sum((1, 2)) for s in range(SECTORS)]
-        return torch.stack(parts, dim=2) * pixel
-
-    inner, both = sector_area(cavity), sector_area(cavity + wall)
+    # One masked sum per sector, not a scatter: a GPU's atomics would add in another order on every run.
+    areas = torch.stack([cavity, cavity + wall])
+    parts = [torch.where(sector == s, areas, 0.0).sum((2, 3)) for s in range(SECTORS)]
+    inner, both = (torch.stack(parts, dim=3) * pixel).unbind()
     per_radian = 2 * SECTORS / (2 * math.pi)
     thickness = (both * per_radian).sqrt() - (inner * per_radian).sqrt()
     has_cavity = (cavity.sum((1, 2)) * (sx * sy)[:, None]) > 100.0
     return torch.where(has_cavity[:, :, None], thickness, torch.nan)
+
+
+def cycle_of(shapes: FrameShapes, case_of_frame: Tensor, n_cases: int, structure: int | None) -> Cycle:
+    """Extreme frames of each case by one structure's volume, or by all; computed once for all heads."""
+    if structure not in shapes.cycles:
+        volume = shapes.volume_ml
+        size = volume.sum(1) if structure is None else volume[:, structure]
+        ed, es = extreme_frames(size, case_of_frame, n_cases)
+        shapes.cycles[structure] = Cycle(ed, es, describe_cycle(shapes, ed, es))
+    return shapes.cycles[structure]
 
 
 def describe_cycle(shapes: FrameShapes, ed: Tensor, es: Tensor) -> Tensor:
@@ -117,7 +138,8 @@ def describe_cycle(shapes: FrameShapes, ed: Tensor, es: Tensor) -> Tensor:
     parts = [first, last, ejected]
     if shapes.thickness_mm is not None:
         t_ed, t_es = shapes.thickness_mm[ed].flatten(1), shapes.thickness_mm[es].flatten(1)
-        parts += [_spread(t_ed), _spread(t_es), _spread(t_es - t_ed)]
+        spread = _spread(torch.cat([t_ed, t_es, t_es - t_ed]))
+        parts += spread.chunk(3)
     return torch.cat(parts, dim=1)
 
 
