@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import torch
 
@@ -55,7 +56,7 @@ def train_step(
     if output.total is None:
         return output
     average([output.total])
-    average_gradients([*model.parameters(), *weighting.parameters()])
+    average_gradients(chain(model.parameters(), weighting.parameters()))
     if scaler is not None:
         scaler.unscale_(optimizer)
     model.backbone.pull_together()

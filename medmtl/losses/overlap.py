@@ -57,7 +57,9 @@ def tversky_loss(
     """
     p, t, labelled = _flat(probabilities, target, skip)
     overlap = 2 * (p * t).sum(2)
-    size = 2 * (alpha * p.sum(2) + beta * t.sum(2) + (1 - alpha - beta) * overlap / 2)
+    size = torch.add(2 * alpha * p.sum(2), t.sum(2), alpha=2 * beta)
+    if alpha + beta != 1:
+        size = size + (1 - alpha - beta) * overlap
     if together:
         return 1 - ((overlap.sum(0) + epsilon) / (size.sum(0) + epsilon)).mean()
     index = (overlap + epsilon) / (size + epsilon)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from medmtl.registry import nearest
 from medmtl.types import ConfigError, MedmtlError
 from medmtl.weighting._slots import pick, put
+from medmtl.weighting._weighed import finite
 
 LOG = logging.getLogger("medmtl.weighting")
 
@@ -40,10 +41,10 @@ class UnusableLossError(MedmtlError):
 
 def within(losses: Tensor, domain: Domain) -> Tensor:
     """Which of the losses ``(P,)`` a method with this domain can weigh, ``(P,)`` bool."""
-    finite = torch.isfinite(losses)
+    known = finite(losses)
     if domain == "finite":
-        return finite
-    return finite & (losses >= 0 if domain == "non-negative" else losses > 0)
+        return known
+    return known & (losses >= 0 if domain == "non-negative" else losses > 0)
 
 
 def objection(loss: float, domain: Domain) -> str | None:

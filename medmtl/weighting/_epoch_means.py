@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from medmtl.weighting._slots import pick, put
+from medmtl.weighting._weighed import finite
 
 
 class EpochMeans(nn.Module):
@@ -31,7 +32,7 @@ class EpochMeans(nn.Module):
 
     def add(self, losses: Tensor, present: tuple[int, ...]) -> None:
         """Takes the losses ``(P,)`` of one step into the present epoch; NaN and inf do not count."""
-        usable = torch.isfinite(losses)
+        usable = finite(losses)
         put(self.total, present, pick(self.total, present) + torch.where(usable, losses, 0.0))
         put(self.steps, present, pick(self.steps, present) + usable)
 

@@ -14,7 +14,7 @@ from medmtl.weighting._normalizers import Normalizer
 from medmtl.weighting._raw import RawWeights
 from medmtl.weighting._scales import LossScale, UnitScale
 from medmtl.weighting._slots import pick
-from medmtl.weighting._weighed import Weighed, share_of
+from medmtl.weighting._weighed import Weighed, finite, share_of
 
 
 class RawNormalized(Weighting):
@@ -78,7 +78,7 @@ class RawNormalized(Weighting):
     def weigh(self, losses: Tensor, present: tuple[int, ...]) -> Weighed:
         """Normalized raw weights of the scaled losses."""
         scale = self.scale(losses, present)
-        usable = torch.isfinite(losses) & (scale > 0)
+        usable = finite(losses) & (scale > 0)
         scale = torch.where(usable, scale, 1.0)
         scaled = losses / scale
         raw = torch.where(usable, self.raw(scaled, present) * pick(self.priors, present), 0.0)

@@ -12,7 +12,7 @@ from medmtl.registry import nearest
 from medmtl.types import ConfigError
 from medmtl.weighting._checks import per_task
 from medmtl.weighting._slots import pick, put
-from medmtl.weighting._weighed import TINY
+from medmtl.weighting._weighed import TINY, finite
 
 
 class LossScale(nn.Module, ABC):
@@ -43,7 +43,7 @@ class FirstLoss(LossScale):
     def forward(self, losses: Tensor, present: tuple[int, ...]) -> Tensor:
         """The first losses, taking note of those that come now."""
         known = pick(self.first, present)
-        scale = torch.where((known == 0) & torch.isfinite(losses) & (losses > TINY), losses, known)
+        scale = torch.where((known == 0) & finite(losses) & (losses > TINY), losses, known)
         put(self.first, present, scale)
         return scale
 

@@ -38,7 +38,7 @@ from medmtl.weighting._checks import number, per_task
 from medmtl.weighting._effective import spread_softmax
 from medmtl.weighting._registry import WEIGHTINGS
 from medmtl.weighting._slots import pick, put
-from medmtl.weighting._weighed import TINY, Weighed, share_of
+from medmtl.weighting._weighed import TINY, Weighed, finite, share_of
 
 START = 20
 """Losses of a task whose mean is its scale."""
@@ -92,7 +92,7 @@ class BalancedWeights(Weighting):
 
     def weigh(self, losses: Tensor, present: tuple[int, ...]) -> Weighed:
         """Shares from what is left of each loss; a loss never above 0 has no scale and gets weight 0."""
-        usable = torch.isfinite(losses) & ((losses > TINY) | (pick(self.seen, present) > 0))
+        usable = finite(losses) & ((losses > TINY) | (pick(self.seen, present) > 0))
         left, scale = self._remember(losses, present, usable)
         raw = torch.where(usable, left.pow(-self.power), 0.0)
         even = torch.where(usable, 1.0, 0.0) / usable.sum().clamp_min(1)

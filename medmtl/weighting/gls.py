@@ -16,7 +16,7 @@ from torch import Tensor
 from medmtl.weighting._bad_losses import Domain
 from medmtl.weighting._base import Weighting
 from medmtl.weighting._registry import WEIGHTINGS
-from medmtl.weighting._weighed import TINY, Weighed
+from medmtl.weighting._weighed import TINY, Weighed, finite
 
 
 @WEIGHTINGS.register("gls")
@@ -34,7 +34,7 @@ class GeometricLoss(Weighting):
 
     def weigh(self, losses: Tensor, present: tuple[int, ...]) -> Weighed:
         """The derivative of the geometric mean by each loss."""
-        usable = torch.isfinite(losses)
+        usable = finite(losses)
         logs = torch.where(usable, losses, 1.0).clamp_min(TINY).log()
         count = usable.sum().clamp_min(1)
         mean = torch.where(usable, logs, 0.0).sum() / count

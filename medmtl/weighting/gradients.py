@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from medmtl.types import ConfigError
+from medmtl.weighting._weighed import finite
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Gradients:
 
     def finite(self) -> Tensor:
         """``(P,)`` bool: tasks whose gradient holds neither NaN nor infinity."""
-        return torch.isfinite(self.gramian.diagonal())
+        return finite(self.gramian.diagonal())
 
     def select(self, tasks: Sequence[str]) -> Gradients:
         """Those of some tasks, in the given order."""

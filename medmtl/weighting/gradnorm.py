@@ -34,6 +34,7 @@ from medmtl.weighting._gradient_weighting import GradientWeighting, On
 from medmtl.weighting._registry import WEIGHTINGS
 from medmtl.weighting._scales import FirstLoss
 from medmtl.weighting._slots import pick, put
+from medmtl.weighting._weighed import finite
 from medmtl.weighting.gradients import Gradients
 
 BETAS = (0.9, 0.999)
@@ -101,7 +102,7 @@ class GradNorm(GradientWeighting):
         """The weights of this step; those of the next are learned from it."""
         scale = self.first_loss(losses, present)
         found = gradients.filter_norms.to(losses).mean(1)
-        usable = torch.isfinite(losses) & (scale > 0) & (found > 0)  # a gradient of 0 has nothing to balance
+        usable = finite(losses) & (scale > 0) & (found > 0)  # a gradient of 0 has nothing to balance
         norms = torch.where(usable, found, 0.0)
         ratio = torch.where(usable, losses.clamp_min(TINY) / scale, 0.0).pow(pick(self.power, present))
         ratio = torch.where(usable, ratio, 0.0)

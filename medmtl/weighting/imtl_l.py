@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from medmtl.weighting._bad_losses import Domain
 from medmtl.weighting._base import Weighting
 from medmtl.weighting._registry import WEIGHTINGS
-from medmtl.weighting._weighed import Weighed, share_of
+from medmtl.weighting._weighed import Weighed, finite, share_of
 
 
 @WEIGHTINGS.register("imtl-l")
@@ -37,7 +37,7 @@ class ImpartialLoss(Weighting):
     def weigh(self, losses: Tensor, present: tuple[int, ...]) -> Weighed:
         """The learned factors of the tasks present, with their gradient."""
         weights = torch.stack([self.log_factor[i].exp() for i in present])
-        return Weighed(weights, weights, share_of(weights.detach() * losses, torch.isfinite(losses)))
+        return Weighed(weights, weights, share_of(weights.detach() * losses, finite(losses)))
 
     def penalty(self, present: tuple[int, ...]) -> Tensor:
         """Minus the sum of s over the tasks present."""

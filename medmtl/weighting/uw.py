@@ -23,7 +23,7 @@ from medmtl.weighting._bad_losses import Domain
 from medmtl.weighting._base import Weighting
 from medmtl.weighting._checks import criterion_of
 from medmtl.weighting._registry import WEIGHTINGS
-from medmtl.weighting._weighed import Weighed, share_of
+from medmtl.weighting._weighed import Weighed, finite, share_of
 
 FORMS = {"l1": (1.0, 0.5), "l2": (0.5, 1.0), "cross-entropy": (1.0, 1.0)}
 """By criterion (a, b) of the weight a exp(-b s): 1 / sigma, 1 / (2 sigma^2), 1 / sigma^2."""
@@ -58,7 +58,7 @@ class UncertaintyWeights(Weighting):
         weights = torch.stack(
             [self.forms[i][0] * torch.exp(-self.forms[i][1] * self.log_variance[i]) for i in present]
         )
-        return Weighed(weights, weights, share_of(weights.detach() * losses, torch.isfinite(losses)))
+        return Weighed(weights, weights, share_of(weights.detach() * losses, finite(losses)))
 
     def penalty(self, present: tuple[int, ...]) -> Tensor:
         """Sum of log sigma over the tasks present."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from medmtl.weighting._bad_losses import Domain
 from medmtl.weighting._base import Weighting
 from medmtl.weighting._registry import WEIGHTINGS
-from medmtl.weighting._weighed import Weighed, share_of
+from medmtl.weighting._weighed import Weighed, finite, share_of
 
 
 @WEIGHTINGS.register("uw-revised")
@@ -38,7 +38,7 @@ class RevisedUncertaintyWeights(Weighting):
     def weigh(self, losses: Tensor, present: tuple[int, ...]) -> Weighed:
         """The learned weights of the tasks present, with their gradient."""
         weights = torch.stack([torch.exp(-self.log_variance[i]) / 2 for i in present])
-        return Weighed(weights, weights, share_of(weights.detach() * losses, torch.isfinite(losses)))
+        return Weighed(weights, weights, share_of(weights.detach() * losses, finite(losses)))
 
     def penalty(self, present: tuple[int, ...]) -> Tensor:
         """Sum of ln(1 + c) over the tasks present."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from medmtl.weighting._base import Weighting
 from medmtl.weighting._normalizers import HUGE
 from medmtl.weighting._registry import WEIGHTINGS
-from medmtl.weighting._weighed import Weighed, share_of
+from medmtl.weighting._weighed import Weighed, finite, share_of
 
 
 @WEIGHTINGS.register("weight-learning")
@@ -41,7 +41,7 @@ class WeightLearning(Weighting):
 
     def weigh(self, losses: Tensor, present: tuple[int, ...]) -> Weighed:
         """The learned weights over the usable tasks present, with their gradient."""
-        usable = torch.isfinite(losses)
+        usable = finite(losses)
         if len(present) == 1:  # 1 whatever the parameter is, which therefore gets no gradient
             weights = torch.ones_like(losses)
         else:
