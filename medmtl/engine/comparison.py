@@ -17,7 +17,7 @@ compared; a branch of one task alone is not, and neither tells nor asks the othe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,28 +49,42 @@ def _at(cut: Cut, index: int) -> dict[str, Tensor]:
 
 
 def _on_opened_layers(cut: Cut, tasks: Sequence[str]) -> Rows:
-    """One part per level; what a level saw of patches and of whole volumes went through the same weight."""
+    """By level; what a level saw of patches and of whole volumes went through the same weight."""
     backbone = cut.model.backbone
     levels = [level for level in dict.fromkeys(cut.level_of) if backbone.is_shared(level)]
-    found: dict[str, dict[int, Tensor]] = {task: {} for task in tasks}
-    for index, (level, (inner, y)) in enumerate(zip(cut.level_of, cut.parts, strict=True)):
-        gradients = _at(cut, index) if level in levels else {}
+    weights = {level: backbone.last_convolution(level).weight for level in levels}
+    rows, of_level = _zeros(weights, tasks, cut.sketch)
+    for index, (level, (inner, y, *found)) in enumerate(zip(cut.level_of, cut.parts, strict=True)):
+        gradients = _at(cut, index) if level in weights else {}
         if not gradients:
             continue
         layer = backbone.last_convolution(level), backbone.last_norm(level), inner, y
-        part_of = Sketch(*layer, cut.sketch) if cut.sketch else _Whole(*layer, cut)
-        features, dtype = cut.leaves[index].detach(), layer[0].weight.dtype
+        part_of = Sketch(*layer, *found, size=cut.sketch) if cut.sketch else _Whole(*layer, cut)
+        features = cut.leaves[index].detach()
         for task in [task for task in tasks if task in gradients]:
-            part = part_of(backbone.at_last_norm(level, features, gradients[task])).to(dtype)
-            part = part[:, :, None] if cut.sketch else part
-            known = found[task].get(level)
-            found[task][level] = part if known is None else known + part
+            of_level[task][level] += part_of(backbone.at_last_norm(level, features, gradients[task]))
+    return rows
 
-    def zeros(level: int) -> Tensor:
-        weight = backbone.last_convolution(level).weight
-        return weight.new_zeros((len(weight), cut.sketch, 1) if cut.sketch else weight.shape)
 
-    return {task: [own[n] if n in own else zeros(n) for n in levels] for task, own in found.items()}
+def _zeros(
+    weights: Mapping[int, Tensor], tasks: Sequence[str], sketch: int
+) -> tuple[Rows, dict[str, dict[int, Tensor]]]:
+    """Rows of zeros, and each level's part of them.
+
+    Sketches, which have as many numbers per filter on every level, are one part of a row: all filters.
+    """
+    if not sketch or not weights:
+        parts = {task: {level: torch.zeros_like(w) for level, w in weights.items()} for task in tasks}
+        return {task: list(own.values()) for task, own in parts.items()}, parts
+    filters = [len(weight) for weight in weights.values()]
+    known = next(iter(weights.values())).new_zeros((len(tasks), sum(filters), sketch))
+    return (
+        {task: [row[:, :, None]] for task, row in zip(tasks, known, strict=True)},
+        {
+            task: dict(zip(weights, row.split(filters), strict=True))
+            for task, row in zip(tasks, known, strict=True)
+        },
+    )
 
 
 class _Whole:

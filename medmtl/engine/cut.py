@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +109,8 @@ class Cut:
             )
             count = len(self.leaves)
             own = zip(parameters, gradients[count:], strict=True)
-            self.found[name] = TaskGradient(list(gradients[:count]), {p: g for p, g in own if g is not None})
+            beyond = {p: g for p, g in own if g is not None}
+            self.found[name] = TaskGradient(_apart(gradients[:count]), beyond)
 
     def compare(self, tasks: Sequence[str], scale: Tensor | None = None) -> Gradients:
         """Inner products of the tasks' gradients, over all ranks.
@@ -138,10 +140,13 @@ class Cut:
         taking_part = {task: found for task, found in self.found.items() if task in weights}
         encoder: list[Tensor | None] = [None] * len(self.leaves)
         for task, found in taking_part.items():
-            for level, at_level in enumerate([] if found.encoder else found.at_cut):
+            if found.encoder:
+                continue
+            _scale([g for g in found.at_cut if g is not None], weights[task] * share)
+            for level, at_level in enumerate(found.at_cut):
                 if at_level is not None:
-                    before, part = encoder[level], at_level * (weights[task] * share)
-                    encoder[level] = part if before is None else before + part
+                    before = encoder[level]
+                    encoder[level] = at_level if before is None else before.add_(at_level)
                     found.at_cut[level] = at_level = None  # the finest level's is as large as its features
         reached = [
             (level, gradient)
@@ -187,17 +192,37 @@ def backward(
     cut.pull({name: loss if scale is None else loss * scale for name, loss in losses.items() if name in due})
     gradients = cut.compare(due, scale) if due else None
     if isinstance(weighting, GradientWeighting):
+        push = partial(cut.push, weigh_heads=weighting.weighs_heads, share=share)
         if gradients is not None and scale is not None and not bool(gradients.finite().all()):
-            cut.push({name: torch.ones((), device=device) for name in due}, weigh_heads=False, share=share)
+            push({name: torch.ones((), device=device) for name in due})
             return torch.full((), torch.nan, device=device), gradients  # the scaler skips this step
-        total = weighting(losses, observed=observed, gradients=gradients)
+        total = weighting(losses, observed=observed, gradients=gradients, push=push)
     else:
         total = weighting({name: loss.detach() for name, loss in losses.items()}, observed=observed)
         if total.requires_grad:  # a learned method's parameters
             (total * share if scale is None else total * share * scale).backward()
-    weigh_heads = not isinstance(weighting, GradientWeighting) or weighting.weighs_heads
-    cut.push(weighting.weights, weigh_heads=weigh_heads, share=share)
+        cut.push(weighting.weights, weigh_heads=True, share=share)
     return total.detach(), gradients
+
+
+def _apart(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Each contiguous and in memory of its own.
+
+    A skip connection's is a part of something larger, which it would keep, and is slow to read as it is.
+    """
+    found: dict[int, Tensor] = {}
+    for index, gradient in enumerate(gradients):
+        if gradient is not None:
+            whole = gradient.contiguous()
+            shared = any(whole.data_ptr() == other.data_ptr() for other in found.values())
+            found[index] = whole.clone() if shared else whole
+    return [found.get(index) for index in range(len(gradients))]
+
+
+def _scale(gradients: list[Tensor], factor: Tensor) -> None:
+    """Multiply gradients by a factor, rounded to their precision, in place and in one launch."""
+    if gradients:
+        torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
 
 
 def _add(gradients: Mapping[nn.Parameter, Tensor], factor: Tensor | float) -> None:

@@ -2,7 +2,7 @@
 
 A level ends in p = activation(norm(y) + residual), y = conv(h). The gradient on the convolution's weight is a
 sum over voxels of the gradient at y times what was read, h. Multiplied by z = S h instead, with fixed random
-signs S, it is that gradient times S, and inner products of such gradients are those of the whole ones up to
+filters S, it is that gradient times S, and inner products of such gradients are those of the whole ones up to
 about 1 / sqrt(filters x size) (Johnson and Lindenstrauss 1984). Everything is linear in the gradient, so that
 opposed gradients stay exactly opposed.
 
@@ -25,8 +25,8 @@ from torch import Tensor, nn
 VOXELS = 4096
 """Voxels that one matrix product sums over, about: a single one over millions would leave a GPU idle."""
 
-FEW = 9
-"""Places of a kernel up to which random filters are products."""
+Places = tuple[tuple[int, int], ...]
+"""On each axis of a kernel, the first place and the step to the second."""
 
 
 class Sketch:
@@ -37,39 +37,53 @@ class Sketch:
         norm: the instance norm that follows.
         inner: what the convolution read, ``(N, in, X, Y, Z)``.
         y: what it gave, ``(N, F, X', Y', Z')``.
+        mean: of y over voxels, ``(N, F)`` in float32 or wider.
+        inverse: 1 / sd, the same.
         size: numbers per filter.
     """
 
     @torch.no_grad()
     def __init__(
-        self, convolution: nn.Conv3d, norm: nn.InstanceNorm3d, inner: Tensor, y: Tensor, size: int
+        self,
+        convolution: nn.Conv3d,
+        norm: nn.InstanceNorm3d,
+        inner: Tensor,
+        y: Tensor,
+        mean: Tensor,
+        inverse: Tensor,
+        *,
+        size: int,
     ) -> None:
-        self.norm, self.y = norm, y
+        self.y, self.mean = y, mean
         z = projection(convolution, inner, size)
         # Sums over z - its mean are the same, and need no large numbers to cancel.
         self.z = z - z.mean((2, 3, 4), keepdim=True)
         wide = torch.promote_types(y.dtype, torch.float32)
-        self.z_mean = self.z.sum((2, 3, 4), dtype=wide)[:, None] / y[0, 0].numel()
-        self.mean, self.inverse = _moments(y, norm.eps)
-        yz = inner_products(y, self.z, mean=True)
-        self.xz_mean = self.inverse[:, :, None] * (yz - self.mean[:, :, None] * self.z_mean)
+        self.z_mean = self.z.mean((2, 3, 4), dtype=wide)[:, None]
+        inverse = inverse[:, :, None]
+        along = torch.addcmul(
+            inner_products(y, self.z, mean=True), self.mean[:, :, None], self.z_mean, value=-1
+        )
+        self.along = along * inverse.square()
+        self.scale = inverse * norm.weight[:, None] if norm.affine else inverse
 
     @torch.no_grad()
     def __call__(self, gradient: Tensor) -> Tensor:
         """``(F, size)`` in float32 or wider, from the gradient at the norm's output."""
         g = gradient.to(self.y.dtype).contiguous()
-        g_sum, gx_sum = _reduced(g, self.y, self.mean, self.inverse)
-        past_norm = g_sum[:, :, None] * self.z_mean + gx_sum[:, :, None] * self.xz_mean
-        found = (self.inverse[:, :, None] * (inner_products(g, self.z) - past_norm)).sum(0)
-        return found * self.norm.weight[:, None].to(found.dtype) if self.norm.affine else found
+        g_sum, centred = _reduced(g, self.y, self.mean)
+        found = torch.addcmul(inner_products(g, self.z), g_sum[:, :, None], self.z_mean, value=-1)
+        found = found.addcmul(centred[:, :, None], self.along, value=-1)
+        return (found * self.scale).sum(0)
 
 
 def projection(convolution: nn.Conv3d, inner: Tensor, size: int) -> Tensor:
     """What a convolution reads, through ``size`` random filters of the same kernel: ``(N, size, X, Y, Z)``.
 
-    Filters of few places, as on a finest level whose slices are not mixed, are products of a sign for every
-    channel and one for every place: a matrix product mixes the channels, and what is left is small. With 27
-    places such products would tell norms apart worse than signs of their own do.
+    Each has signs for the channels at one place of the kernel, so that a matrix product and a shifted view
+    are all it takes. The places are drawn such that all are as likely: of eight filters two places on every
+    axis, and further filters draw again. Neighbouring places have nearly the same gradient, so that few of
+    them tell the norm of all.
 
     Args:
         convolution: the layer.
@@ -78,50 +92,78 @@ def projection(convolution: nn.Conv3d, inner: Tensor, size: int) -> Tensor:
     """
     assert convolution.groups == 1
     assert isinstance(convolution.padding, tuple)
-    how = (None, convolution.stride, convolution.padding, convolution.dilation)
-    kernel = (tuple(convolution.weight.shape), size, inner.dtype, inner.device)
-    if math.prod(convolution.kernel_size) > FEW:
-        whole: Tensor = nn.functional.conv3d(inner, _random_filters(*kernel), *how)
-        return whole
-    channels, places = _random_products(*kernel)
-    mixed = torch.matmul(channels, inner.flatten(2)).unflatten(2, inner.shape[2:])
-    found: Tensor = nn.functional.conv3d(mixed, places, *how, groups=size)
-    return found
+    shape = (convolution.in_channels, *convolution.kernel_size)
+    signs, counts, draws = _random_filters(shape, size, inner.dtype, inner.device)
+    mixed = torch.bmm(signs.expand(len(inner), -1, -1), inner.flatten(2)).unflatten(2, inner.shape[2:])
+    x, y, z = convolution.padding
+    if x or y or z:
+        mixed = nn.functional.pad(mixed, (z, z, y, y, x, x))
+    geometry = (convolution.kernel_size, convolution.stride, convolution.dilation)
+    sizes, views = _views(tuple(mixed.shape), mixed.stride(), geometry, counts, draws)
+    per_draw = math.prod(counts)
+    parts = [
+        mixed.as_strided((len(inner), *counts, *sizes), strides, start).reshape(len(inner), per_draw, *sizes)
+        for strides, start in views
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-@lru_cache(maxsize=64)
-def _random_filters(shape: tuple[int, ...], size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Signs over sqrt(size), the same for every weight of a shape."""
-    generator = torch.Generator().manual_seed(math.prod(shape))
-    signs = torch.randint(0, 2, (size, *shape[1:]), generator=generator) * 2 - 1
-    return (signs / math.sqrt(size)).to(dtype).to(device)
+@lru_cache(maxsize=256)
+def _views(
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    geometry: tuple[tuple[int, ...], ...],
+    counts: tuple[int, ...],
+    draws: tuple[Places, ...],
+) -> tuple[tuple[int, ...], list[tuple[tuple[int, ...], int]]]:
+    """Size of a convolution's output, and strides and start of what each draw sees of a padded map.
 
-
-@lru_cache(maxsize=64)
-def _random_products(
-    shape: tuple[int, ...], size: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Signs of channels ``(size, in)``, and of places ``(size, 1, kx, ky, kz)`` over sqrt(size).
-
-    The same for every weight of a shape. Neighbouring places of a kernel have nearly the same gradient; the
-    places' signs are drawn such that the squared sum of n of them is n, not only on average over all signs.
+    Args:
+        shape: of the map, ``(N, size, X, Y, Z)``.
+        stride: the same.
+        geometry: kernel size, stride and dilation of the convolution.
+        counts: places of a draw on each axis.
+        draws: as of `_random_filters`.
     """
-    generator = torch.Generator().manual_seed(math.prod(shape))
-    channels = torch.randint(0, 2, (size, shape[1]), generator=generator) * 2 - 1
-    places = torch.stack([_signs(math.prod(shape[2:]), generator) for _ in range(size)])
-    places = places.view(size, 1, *shape[2:]) / math.sqrt(size)
-    return channels.to(dtype).to(device), places.to(dtype).to(device)
+    sample, channel, *steps = stride
+    axes = list(zip(shape[2:], steps, *geometry, counts, strict=True))
+    sizes = tuple((side - dilation * (kernel - 1) - 1) // by + 1 for side, _, kernel, by, dilation, _ in axes)
+    moved = [step * by for _, step, _, by, _, _ in axes]
+    reach = [step * dilation for _, step, _, _, dilation, _ in axes]
+    rows = [channel * math.prod(counts[axis + 1 :]) for axis in range(len(counts))]
+    views = []
+    for number, places in enumerate(draws):
+        own = [row + step * one for row, (_, step), one in zip(rows, places, reach, strict=True)]
+        first = sum(first * one for (first, _), one in zip(places, reach, strict=True))
+        views.append(((sample, *own, *moved), number * math.prod(counts) * channel + first))
+    return sizes, views
 
 
-def _signs(n: int, generator: torch.Generator) -> Tensor:
-    """``(n,)`` signs with a sum next to sqrt(n), above or below, such that its square is n on average."""
-    low = max(s for s in range(n % 2, n + 1, 2) if s * s <= n)
-    high = low if low * low == n else low + 2
-    share = 1.0 if high == low else (high * high - n) / (high * high - low * low)
-    total = low if float(torch.rand((), generator=generator)) < share else high
-    signs = torch.full((n,), -1.0)
-    signs[torch.randperm(n, generator=generator)[: (n + total) // 2]] = 1.0
-    return signs if float(torch.rand((), generator=generator)) < 0.5 else -signs
+@lru_cache(maxsize=64)
+def _random_filters(
+    shape: tuple[int, ...], size: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, tuple[int, ...], tuple[Places, ...]]:
+    """Signs ``(size, in)``, and the places of a kernel ``(in, kx, ky, kz)`` that they belong to.
+
+    The same for every weight of a shape. Filters come in draws; one has the places of a grid, ``counts`` on
+    the axes, at most two; a draw gives the first place on each axis and the step to the second. Signs are
+    larger as a place stands for all.
+    """
+    generator = torch.Generator().manual_seed(math.prod(shape) * size)
+    channels, *kernel = shape
+    signs = torch.randint(0, 2, (size, channels), generator=generator) * 2.0 - 1.0
+    counts: list[int] = []
+    for side in kernel:
+        counts.append(2 if side > 1 and size % (2 * math.prod(counts)) == 0 else 1)
+    draws = []
+    for _ in range(size // math.prod(counts)):
+        drawn = [
+            torch.randperm(side, generator=generator)[:count].sort().values.tolist()
+            for side, count in zip(kernel, counts, strict=True)
+        ]
+        draws.append(tuple((places[0], places[-1] - places[0]) for places in drawn))
+    signs *= math.sqrt(math.prod(kernel) / size)
+    return signs.to(dtype).to(device), tuple(counts), tuple(draws)
 
 
 def inner_products(a: Tensor, b: Tensor, *, mean: bool = False) -> Tensor:
@@ -146,31 +188,21 @@ def _side_by_side(a: Tensor, b: Tensor, factor: float) -> Tensor:
     (n, channels), others, voxels = a.shape[:2], b.shape[1], a[0, 0].numel()
     parts = math.gcd(voxels, 1 << (voxels // VOXELS).bit_length())
     rows, columns = (t.reshape(n * t.shape[1], parts, -1).transpose(0, 1) for t in (a, b))
-    nothing = a.new_zeros((1, 1, 1))
+    nothing = a.new_empty((1, 1, 1))  # beta = 0 does not read it
     products = torch.baddbmm(nothing, rows, columns.transpose(1, 2), beta=0, alpha=factor)
     summed = products.sum(0, dtype=torch.promote_types(a.dtype, torch.float32))
     return summed.view(n, channels, n, others).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
 
-def _moments(y: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and inverse standard deviation over voxels, as an instance norm has them, ``(N, C)``."""
+def _reduced(g: Tensor, y: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over voxels of g and of g (y - mean), ``(N, C)`` each."""
     if y.is_cuda:
-        mean, inverse = torch.batch_norm_stats(y.reshape(1, -1, *y.shape[2:]), eps)
-        return mean.view(y.shape[:2]), inverse.view(y.shape[:2])
-    values = y.flatten(2).to(torch.promote_types(y.dtype, torch.float32))
-    variance, mean = torch.var_mean(values, dim=2, correction=0)
-    return mean, (variance + eps).rsqrt()
-
-
-def _reduced(g: Tensor, y: Tensor, mean: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over voxels of g and of g (y - mean) / sd, ``(N, C)`` each."""
-    if y.is_cuda:
-        one = (1, -1, *y.shape[2:])
+        one, flat = (1, -1, *y.shape[2:]), mean.flatten()
         g_sum, centred, _, _ = torch.batch_norm_backward_reduce(
-            g.reshape(one), y.reshape(one), mean.flatten(), inverse.flatten(), None, True, False, False
+            g.reshape(one), y.reshape(one), flat, flat, None, True, False, False
         )
-        return g_sum.view(mean.shape), centred.view(mean.shape) * inverse
+        return g_sum.view(mean.shape), centred.view(mean.shape)
     wide = mean.dtype
     values, others = g.flatten(2).to(wide), y.flatten(2).to(wide)
     g_sum = values.sum(2)
-    return g_sum, ((values * others).sum(2) - mean * g_sum) * inverse
+    return g_sum, (values * others).sum(2) - mean * g_sum

@@ -53,9 +53,10 @@ class Backbone(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has one decoder for all tasks")
 
     def encode_opened(self, image: Tensor) -> tuple[list[Tensor], list[tuple[Tensor, ...]]]:
-        """The pyramid, and of each level's last convolution its input and its output.
+        """The pyramid, and of each level's last convolution input, output, and what the norm finds in that.
 
-        Everything but the pyramid is detached. Only tensors, so that it can be compiled.
+        These are ``(N, in, X, Y, Z)``, ``(N, F, X', Y', Z')``, mean and inverse sd ``(N, F)``. Everything but
+        the pyramid is detached. Only tensors, so that it can be compiled.
         """
         raise NotImplementedError(f"{type(self).__name__} does not open its last convolutions")
 

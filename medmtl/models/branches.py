@@ -127,7 +127,7 @@ class Branches(Backbone):
     ) -> tuple[list[Tensor], Opened]:
         if wanted is not None and index not in wanted:
             nothing = x.new_empty(0)
-            return [nothing] * self.own_levels, [(nothing, nothing)] * self.own_levels if opened else []
+            return [nothing] * self.own_levels, [(nothing,) * 4] * self.own_levels if opened else []
         branch = self.branch(index)
         if self.shared_levels:
             return branch.encode_levels(x, self.shared_levels, len(self.strides), opened=opened)

@@ -1,13 +1,14 @@
 """Encoder levels: MONAI's blocks, which can be opened at their last convolution.
 
-features = activation(norm2(last(inner)) + residual). Opened like this, the gradient of a loss on the last
+features = activation(norm2(conv2(inner)) + residual). Opened like this, the gradient of a loss on the last
 convolution's weight follows from the gradient at the level's features alone, without the graph of the
 encoder, the residual or a second forward pass through convolutions: see `medmtl.engine.cut`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import math
+from abc import ABC
 from collections.abc import Sequence
 
 import torch
@@ -29,27 +30,24 @@ class Level(nn.Module, ABC):
     norm2: nn.Module
     lrelu: nn.Module
 
-    def start(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What the last convolution reads, and what `finish` needs besides."""
-        return (self.lrelu(self.norm1(self.conv1(x))),)
+    def start(self, x: Tensor) -> Tensor:
+        """What the last convolution reads."""
+        return activated(self.norm1, self.lrelu, self.conv1(x))
 
-    def last(self, inner: Tensor) -> Tensor:
-        """The last convolution."""
-        return self.conv2(inner)
-
-    @abstractmethod
-    def finish(self, y: Tensor, *others: Tensor) -> Tensor:
-        """The level's features, from the last convolution's output."""
+    def residual(self, x: Tensor) -> Tensor | None:
+        """What is added before the last activation."""
+        return None
 
     def forward(self, x: Tensor) -> Tensor:
         """Features ``(N, out, ...)`` of ``(N, in, X, Y, Z)``."""
-        return self.opened(x)[0]
+        return activated(self.norm2, self.lrelu, self.conv2(self.start(x)), self.residual(x))
 
-    def opened(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The features, and what the last convolution reads and gives."""
-        inner, *others = self.start(x)
-        y = self.last(inner)
-        return self.finish(y, *others), inner, y
+    def opened(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Features; what the last convolution reads and gives; mean and inverse sd that the norm finds."""
+        inner = self.start(x)
+        y = self.conv2(inner)
+        features, mean, inverse = instance_normalized(self.last_norm, self.lrelu, y, self.residual(x))
+        return features, inner, y, mean, inverse
 
     @staticmethod
     def before_activation(features: Tensor, gradient: Tensor) -> Tensor:
@@ -74,15 +72,11 @@ class Level(nn.Module, ABC):
 class PlainLevel(Level, UnetBasicBlock):
     """Convolution, norm and activation, twice."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: Sizes, stride: Sizes) -> None:
+    def __init__(self, channels_in: int, channels_out: int, kernel: Sizes, stride: Sizes | int) -> None:
         UnetBasicBlock.__init__(
             self, 3, channels_in, channels_out,
             kernel_size=kernel, stride=stride, norm_name=NORM, act_name=ACTIVATION,
         )  # fmt: skip
-
-    def finish(self, y: Tensor, *others: Tensor) -> Tensor:
-        """Norm and activation."""
-        return self.lrelu(self.norm2(y))
 
 
 class ResidualLevel(Level, UnetResBlock):
@@ -97,14 +91,48 @@ class ResidualLevel(Level, UnetResBlock):
             kernel_size=kernel, stride=stride, norm_name=NORM, act_name=ACTIVATION,
         )  # fmt: skip
 
-    def start(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What the last convolution reads, and the residual."""
-        residual: Tensor = self.norm3(self.conv3(x)) if self.downsample else x
-        return (*super().start(x), residual)
+    def residual(self, x: Tensor) -> Tensor:
+        """The input, in the shape of the output."""
+        found: Tensor = self.norm3(self.conv3(x)) if self.downsample else x
+        return found
 
-    def finish(self, y: Tensor, *others: Tensor) -> Tensor:
-        """Norm, sum, activation."""
-        (residual,) = others
-        out = self.norm2(y)
-        out += residual
-        return self.lrelu(out)
+
+def activated(norm: nn.Module, activation: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """activation(norm(x) + residual), whatever the norm."""
+    if isinstance(norm, nn.InstanceNorm3d) and not norm.track_running_stats:
+        return instance_normalized(norm, activation, x, residual)[0]
+    normed = norm(x)
+    found: Tensor = activation(normed if residual is None else normed + residual)
+    return found
+
+
+def instance_normalized(
+    norm: nn.InstanceNorm3d, activation: nn.Module, x: Tensor, residual: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """activation(norm(x) + residual), and what the norm found: mean and inverse sd ``(N, C)``.
+
+    The module itself returns a view, and what works in place on a view copies the gradient three times in
+    its backward pass. Here sum and activation work on the tensor itself.
+
+    Args:
+        norm: of every channel of every sample, by the sample itself.
+        activation: may work in place.
+        x: ``(N, C, X, Y, Z)``.
+        residual: of the same shape, or None.
+
+    Raises:
+        ValueError: a single voxel, which is its own mean.
+    """
+    samples, channels = x.shape[:2]
+    if math.prod(x.shape[2:]) == 1:
+        raise ValueError(
+            f"instance normalization needs more than one voxel per channel; found {tuple(x.shape)}"
+        )
+    flat = (1, samples * channels, *x.shape[2:])
+    weight, bias = (p.repeat(samples) if norm.affine else None for p in (norm.weight, norm.bias))
+    out, mean, inverse = torch.native_batch_norm(
+        x.reshape(flat), weight, bias, None, None, True, 0.0, norm.eps
+    )
+    if residual is not None:
+        out += residual.reshape(flat)
+    return activation(out).view(x.shape), mean.view(samples, channels), inverse.view(samples, channels)

@@ -92,7 +92,7 @@ class UNet(Backbone):
         return self.encode_levels(image, 0, len(self.encoder), opened=False)[0]
 
     def encode_opened(self, image: Tensor) -> tuple[list[Tensor], list[tuple[Tensor, ...]]]:
-        """The pyramid, and each level's last convolution opened: its input and its output."""
+        """See `Backbone.encode_opened`."""
         return self.encode_levels(image, 0, len(self.encoder), opened=True)
 
     def encode_levels(
@@ -103,8 +103,8 @@ class UNet(Backbone):
         parts: list[tuple[Tensor, ...]] = []
         for index in range(start, stop):
             if opened:
-                x, inner, y = self.run(self.level(index).opened, x)
-                parts.append((inner.detach(), y.detach()))
+                x, *found = self.run(self.level(index).opened, x)
+                parts.append(tuple(part.detach() for part in found))
             else:
                 x = self.run(self.level(index), x)
             pyramid.append(x)

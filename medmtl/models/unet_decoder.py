@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from monai.networks.blocks.dynunet_block import UnetBasicBlock, get_conv_layer
+from monai.networks.blocks.dynunet_block import get_conv_layer
 from torch import Tensor, nn
 
-from medmtl.models.levels import ACTIVATION, NORM, Sizes
+from medmtl.models.levels import PlainLevel, Sizes
 from medmtl.models.recompute import run_block
 
 
@@ -44,7 +44,7 @@ class UNetDecoder(nn.Module):
             for deep, w, stride in zip(below, decoded_channels, strides[1:], strict=True)
         )  # fmt: skip
         self.decoder = nn.ModuleList(
-            UnetBasicBlock(3, w + skip, w, kernel_size=k, stride=1, norm_name=NORM, act_name=ACTIVATION)
+            PlainLevel(w + skip, w, kernel=k, stride=1)
             for w, skip, k in zip(decoded_channels, pyramid_channels[:-1], kernels[:-1], strict=True)
         )
 

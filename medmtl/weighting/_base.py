@@ -152,9 +152,10 @@ class Weighting(nn.Module, ABC):
         if equal:
             even = torch.ones_like(step.losses)
             weighed = Weighed(weighed.raw, even, even / len(step.names))
-        self.alarm.update(weighed.share.detach(), step.present, step.usable)
         factors = torch.where(step.usable, weighed.weights, 0.0)
         self._weights = dict(zip(step.names, factors.detach().clone().unbind(), strict=True))
+        self.decided()
+        self.alarm.update(weighed.share.detach(), step.present, step.usable)
         self._raw_weights = dict(zip(step.names, weighed.raw.detach().clone().unbind(), strict=True))
         # A loss outside the domain makes the total NaN; a 0 does not, it only has nothing to teach.
         total = torch.where(step.usable | (step.losses == 0), 0.0, torch.nan).sum()
@@ -166,6 +167,9 @@ class Weighting(nn.Module, ABC):
             total.requires_grad_()  # so that a rank without labels calls backward as the others do
         penalty = None if equal else self.penalty(step.present)
         return total if penalty is None else total + penalty
+
+    def decided(self) -> None:
+        """Called as soon as the weights of a step are known, before it is kept account of."""
 
     def due(self, names: Iterable[str]) -> list[str]:
         """Those of the tasks that the schedule lets take part in the coming step, on the host."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from medmtl.registry import nearest
 from medmtl.types import ConfigError
 from medmtl.weighting._base import Weighed, Weighting, share_of
+from medmtl.weighting._weighed import finite
 from medmtl.weighting.gradients import Gradients
 
 On = Literal["last_layers", "features", "shared_parameters"]
@@ -52,6 +53,7 @@ class GradientWeighting(Weighting):
             raise ConfigError(f"sketch is a number of projections on last_layers; found {sketch!r} on {on}")
         self.on, self.sketch = on, sketch
         self._gradients: Gradients | None = None
+        self._push: Callable[[Mapping[str, Tensor]], None] | None = None
 
     @abstractmethod
     def balance(self, losses: Tensor, gradients: Gradients, present: tuple[int, ...]) -> Tensor:
@@ -69,6 +71,7 @@ class GradientWeighting(Weighting):
         *,
         observed: Mapping[str, Tensor] | None = None,
         gradients: Gradients | None = None,
+        push: Callable[[Mapping[str, Tensor]], None] | None = None,
     ) -> Tensor:
         """The total ``()`` of one step: sum_i w_i L_i, for the log. The update is made of the weights.
 
@@ -76,6 +79,8 @@ class GradientWeighting(Weighting):
             losses: ``()`` loss of each task that has labels here.
             observed: losses averaged over all ranks; ``losses`` when None.
             gradients: of every task in ``observed``, over all ranks.
+            push: called with the weights as soon as they are known, so that a device has work while the step
+                is kept account of; not where no task takes part.
 
         Raises:
             ConfigError: no gradients, or none of a task that has a loss; otherwise as `Weighting`.
@@ -91,11 +96,16 @@ class GradientWeighting(Weighting):
         for name in self.due(seen):
             if name in self.tasks and name not in gradients.tasks:
                 raise ConfigError(f"gradients has no row for {name!r}, which has a loss")
-        self._gradients = gradients
+        self._gradients, self._push = gradients, push
         try:
             return super().__call__(losses, observed=self._usable(seen, gradients))
         finally:
-            self._gradients = None
+            self._gradients = self._push = None
+
+    def decided(self) -> None:
+        """Pushes."""
+        if self._push is not None:
+            self._push(self.weights)
 
     @staticmethod
     def _usable(losses: Mapping[str, Tensor], gradients: Gradients) -> dict[str, Tensor]:
@@ -110,7 +120,7 @@ class GradientWeighting(Weighting):
         """The weights from the gradients; a task's share is that of its weighted gradient's norm."""
         assert self._gradients is not None
         gradients = self._gradients.select([self.tasks[position] for position in present])
-        usable = torch.isfinite(losses)
+        usable = finite(losses)
         weights = torch.where(usable, self.balance(losses, gradients, present).to(losses), 0.0)
         pull = weights.abs() * gradients.norms().to(losses)
         return Weighed(weights, weights, share_of(pull, usable))
@@ -137,7 +147,7 @@ class GramianWeighting(GradientWeighting):
         names = [self.tasks[position] for position in present]
         known = torch.cat([gradients.gramian.detach().double(), losses.double()[None]]).cpu()  # one wait
         gramian = known[:-1]
-        usable: list[bool] = (torch.isfinite(known[-1]) & (gramian.diagonal() > 0)).tolist()
+        usable: list[bool] = (finite(known[-1]) & (gramian.diagonal() > 0)).tolist()
         rows = sorted((i for i in range(len(names)) if usable[i]), key=names.__getitem__)
         weights = torch.ones(len(names), dtype=torch.float64)
         if rows:
