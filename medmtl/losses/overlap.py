@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from medmtl.types import UNLABELLED
 
@@ -102,8 +101,7 @@ def generalized_dice_loss(
 def _flat(probabilities: Tensor, target: Tensor, skip: int) -> tuple[Tensor, Tensor, Tensor]:
     """Probabilities and one-hot truth ``(N, K - skip, V)``, 0 where unlabelled; which samples have labels."""
     known = target != UNLABELLED
-    one_hot = functional.one_hot(torch.where(known, target, 0), probabilities.shape[1]).movedim(-1, 1)
-    keep = known[:, None]
-    p = torch.where(keep, probabilities, 0.0)[:, skip:].flatten(2)
-    t = torch.where(keep, one_hot, 0)[:, skip:].flatten(2).to(p.dtype)
+    classes = torch.arange(skip, probabilities.shape[1], device=target.device)
+    t = (target[:, None] == classes[:, None, None, None]).flatten(2).to(probabilities.dtype)
+    p = torch.where(known[:, None], probabilities[:, skip:], 0.0).flatten(2)
     return p, t, known.flatten(1).any(1)

@@ -58,6 +58,9 @@ def coarser_target(target: Tensor, shape: tuple[int, ...] | torch.Size) -> Tenso
     """Labels or values ``(N, X, Y, Z)`` at the nearest voxels of a coarser level of ``shape``."""
     if tuple(target.shape[1:]) == tuple(shape):
         return target
+    if all(t % s == 0 for s, t in zip(shape, target.shape[1:], strict=True)):
+        x, y, z = (t // s for s, t in zip(shape, target.shape[1:], strict=True))
+        return target[:, ::x, ::y, ::z]
     index = [
         torch.arange(s, device=target.device) * t // s for s, t in zip(shape, target.shape[1:], strict=True)
     ]

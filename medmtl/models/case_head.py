@@ -203,7 +203,7 @@ class CaseHead(Head):
             if self.temporal == "extremes" and frames.shapes is None:
                 pooled = torch.cat(extreme_values(frames.pooled, case_of_frame, n_cases), dim=1)
             elif self.temporal == "extremes":
-                pooled = torch.cat([frames.pooled[ed], frames.pooled[es]], dim=1)
+                pooled = frames.pooled[torch.stack([ed, es], 1)].flatten(1)
             elif self.temporal == "attention":
                 pooled = attention_over_frames(frames.pooled, frames.score, case_of_frame, n_cases)
             else:
@@ -219,10 +219,12 @@ class CaseHead(Head):
         parts = []
         if described is not None:
             parts.append(((described - self.shape_mean) / self.shape_std).clamp(-5, 5))
-        covariates = covariates[:, : self.inputs.covariates]
-        unknown = ~torch.isfinite(covariates)
-        scaled = ((covariates - self.covariate_mean) / self.covariate_std).masked_fill(unknown, 0.0)
-        return torch.cat([*parts, scaled.float(), unknown.float()], dim=1)
+        if self.inputs.covariates:
+            covariates = covariates[:, : self.inputs.covariates]
+            unknown = ~torch.isfinite(covariates)
+            scaled = ((covariates - self.covariate_mean) / self.covariate_std).masked_fill(unknown, 0.0)
+            parts += [scaled.float(), unknown.float()]
+        return torch.cat(parts, dim=1) if parts else covariates.new_zeros((len(covariates), 0))
 
     def forward(self, features: Features) -> Tensor:
         """``(B, K)``, in float32 even under autocast."""

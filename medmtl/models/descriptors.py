@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from medmtl.models.frames import extreme_frames
 SECTORS = 12
 EMPTY_ML = 0.5
 """Below this volume a structure counts as absent, and its shape as 0."""
+AT_ONCE = 2**25
+"""Numbers that sums by sector hold at a time, about."""
 
 
 @dataclass(frozen=True)
@@ -56,64 +59,78 @@ class Cycle:
 
 @torch.no_grad()
 def describe_frames(probabilities: Tensor, spacing_mm: Tensor, ring: Ring | None = None) -> FrameShapes:
-    """Describe structures frame by frame.
+    """Describe structures frame by frame, in float32 even under autocast.
 
     Args:
         probabilities: ``(N, K, X, Y, Z)`` in 0..1, background left out.
         spacing_mm: ``(N, 3)``.
         ring: wall and cavity among the K structures.
     """
-    p = probabilities.detach().float()
-    sx, sy, sz = spacing_mm.float().unbind(1)
-    area = p.sum((2, 3)) * (sx * sy)[:, None, None] / 100.0  # (N, K, Z) cm2
-    volume = area.sum(2) * sz[:, None] / 10.0
-    weight = p / p.sum((2, 3, 4), keepdim=True).clamp_min(1e-6)
-    planar = _variance(weight.sum((3, 4)), sx) + _variance(weight.sum((2, 4)), sy)
-    along = _variance(weight.sum((2, 3)), sz)
-    present = (volume > EMPTY_ML).float()
-    descriptors = torch.cat(
-        [
-            volume,
-            area.amax(2) * present,
-            planar.clamp_min(0).sqrt() * present,
-            along.clamp_min(0).sqrt() * present,
-        ],
-        1,
-    )
-    thickness = None if ring is None else _thickness(p[:, ring.wall], p[:, ring.cavity], sx, sy)
+    with torch.autocast(probabilities.device.type, enabled=False):
+        p, mm = probabilities.detach().float(), spacing_mm.float()
+        along = p.sum((2, 3))
+        mass = along.sum(2)
+        planar_mm2, stack_mm2 = _variances([p.sum((3, 4)), p.sum((2, 4)), along], mass, mm)
+        area = along * (mm[:, 0] * mm[:, 1] / 100.0)[:, None, None]  # (N, K, Z) cm2
+        volume = mass * (mm.prod(1) / 1000.0)[:, None]
+        shape = torch.cat([area.amax(2), planar_mm2.sqrt(), stack_mm2.sqrt()], 1)
+        present = (volume > EMPTY_ML).repeat(1, 3)
+        descriptors = torch.cat([volume, shape * present], 1)
+        thickness = None if ring is None else _thickness(p[:, ring.wall], p[:, ring.cavity], mm)
     return FrameShapes(volume, descriptors, thickness)
 
 
-def _variance(profile: Tensor, spacing: Tensor) -> Tensor:
-    """Variance in mm2 of ``(N, K, S)`` mass profiles along one axis of ``(N,)`` spacing."""
-    position = torch.arange(profile.shape[2], device=profile.device).float() * spacing[:, None]
-    mean = (profile * position[:, None]).sum(2, keepdim=True)
-    return (profile * (position[:, None] - mean) ** 2).sum(2)
+def _variances(profiles: list[Tensor], mass: Tensor, mm: Tensor) -> tuple[Tensor, Tensor]:
+    """``(N, K)`` in mm2 in-plane and along the stack, of ``(N, K, S)`` mass profiles along x, y and z."""
+    powers = [profile @ _places(profile.shape[2], profile.device) for profile in profiles]
+    first, second = (torch.stack(powers) / mass.clamp_min(1e-6)[:, :, None]).unbind(-1)
+    x, y, z = ((second - first.square()).clamp_min(0) * mm.T.square()[:, :, None]).unbind()
+    return x + y, z
 
 
-def _thickness(wall: Tensor, cavity: Tensor, sx: Tensor, sy: Tensor) -> Tensor:
+@lru_cache(maxsize=64)
+def _places(size: int, device: torch.device) -> Tensor:
+    """Places of voxels along an axis from its middle, and their squares: ``(size, 2)``."""
+    place = torch.arange(size, device=device) - (size - 1) / 2
+    return torch.stack([place, place.square()], 1)
+
+
+def _thickness(wall: Tensor, cavity: Tensor, mm: Tensor) -> Tensor:
     """Wall thickness ``(N, Z, SECTORS)`` in mm around each slice's cavity centre: outer minus inner radius.
 
     In a sector of angle a, a cavity of area A has radius sqrt(2 A / a), and wall plus cavity likewise.
     """
-    n, x, y, z = cavity.shape
-    px = torch.arange(x, device=cavity.device).float()[None, :, None, None] * sx[:, None, None, None]
-    py = torch.arange(y, device=cavity.device).float()[None, None, :, None] * sy[:, None, None, None]
-    mass = cavity.sum((1, 2), keepdim=True).clamp_min(1e-6)
-    dx = px - (cavity * px).sum((1, 2), keepdim=True) / mass
-    dy = py - (cavity * py).sum((1, 2), keepdim=True) / mass
-    angle = torch.atan2(dy.expand(n, x, y, z), dx.expand(n, x, y, z))
-    sector = ((angle / (2 * math.pi) + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
-    pixel = (sx * sy)[:, None, None]
+    by_x, by_y = cavity.sum(2), cavity.sum(1)
+    mass = by_x.sum(1)
+    from_centre = []
+    for axis, profile in enumerate((by_x, by_y)):
+        place = _places(profile.shape[1], profile.device)[:, 0]
+        centre = (place @ profile) / mass.clamp_min(1e-6)
+        from_centre.append((place[:, None] - centre[:, None]) * mm[:, axis, None, None])
+    dx, dy = from_centre
+    angle = torch.atan2(dy[:, None], dx[:, :, None])
+    sector = ((angle / (2 * math.pi) + 0.5) * SECTORS).to(torch.uint8).clamp_max(SECTORS - 1)
+    pixel = (mm[:, 0] * mm[:, 1])[:, None]
+    areas = _sums_by_sector(torch.stack([cavity, cavity + wall], 1), sector) * pixel[:, :, None, None]
+    inner, both = (areas * (2 * SECTORS / (2 * math.pi))).sqrt().unbind(2)
+    return torch.where((mass * pixel > 100.0)[:, :, None], both - inner, torch.nan)
 
-    # One masked sum per sector, not a scatter: a GPU's atomics would add in another order on every run.
-    areas = torch.stack([cavity, cavity + wall])
-    parts = [torch.where(sector == s, areas, 0.0).sum((2, 3)) for s in range(SECTORS)]
-    inner, both = (torch.stack(parts, dim=3) * pixel).unbind()
-    per_radian = 2 * SECTORS / (2 * math.pi)
-    thickness = (both * per_radian).sqrt() - (inner * per_radian).sqrt()
-    has_cavity = (cavity.sum((1, 2)) * (sx * sy)[:, None]) > 100.0
-    return torch.where(has_cavity[:, :, None], thickness, torch.nan)
+
+def _sums_by_sector(values: Tensor, sector: Tensor) -> Tensor:
+    """Of ``(N, K, X, Y, Z)`` values in every slice ``(N, Z, K, SECTORS)``, by ``(N, X, Y, Z)`` sectors.
+
+    By matrix products, not by a scatter: a GPU's atomics would add in another order on every run.
+    """
+    n, k, x, y, z = values.shape
+    slices = values.permute(0, 4, 1, 2, 3).reshape(n * z, k, x * y)
+    own = sector.permute(0, 3, 1, 2).reshape(n * z, x * y, 1)
+    sectors = _places(SECTORS, sector.device)[:, 0] + (SECTORS - 1) / 2
+    at_once = max(1, AT_ONCE // (x * y * SECTORS))
+    found = [
+        torch.bmm(some, (theirs == sectors).to(some.dtype))
+        for some, theirs in zip(slices.split(at_once), own.split(at_once), strict=True)
+    ]
+    return torch.cat(found).view(n, z, k, SECTORS)
 
 
 def cycle_of(shapes: FrameShapes, case_of_frame: Tensor, n_cases: int, structure: int | None) -> Cycle:
@@ -144,21 +161,22 @@ def describe_cycle(shapes: FrameShapes, ed: Tensor, es: Tensor) -> Tensor:
 
 
 def _spread(values: Tensor) -> Tensor:
-    """Mean, standard deviation, 10th and 90th percentile over ``(B, S)`` without NaN; 0 where all are NaN."""
+    """Mean, standard deviation, 10th and 90th percentile over ``(B, S)`` without NaN; 0 where all are NaN.
+
+    Percentiles by hand: `nanquantile` may wait for a GPU.
+    """
     known = torch.isfinite(values)
-    filled = torch.where(known, values, torch.nan)
-    mean = filled.nanmean(1)
-    deviation = ((filled - mean[:, None]) ** 2).nanmean(1).sqrt()
-    ranked = filled.sort(1).values  # NaN at the end
-    low, high = (_ranked_at(ranked, share * (known.sum(1) - 1).clamp_min(0)) for share in (0.1, 0.9))
-    return torch.stack([mean, deviation, low, high], dim=1).nan_to_num(0.0)
-
-
-def _ranked_at(ranked: Tensor, place: Tensor) -> Tensor:
-    """Between the two nearest of ``(B, S)`` ranked values, ``(B,)``; `nanquantile` may wait for a GPU."""
+    count = known.sum(1)
+    some = count.clamp_min(1)
+    mean = torch.where(known, values, 0.0).sum(1) / some
+    deviation = (torch.where(known, values - mean[:, None], 0.0).square().sum(1) / some).sqrt()
+    ranked = torch.where(known, values, torch.inf).sort(1).values
+    place = torch.stack([0.1 * (some - 1), 0.9 * (some - 1)], 1)
     below = place.floor()
-    one, other = (ranked.gather(1, at.long()[:, None])[:, 0] for at in (below, place.ceil()))
-    return torch.lerp(one, other, place - below)
+    one, other = ranked.gather(1, torch.cat([below, place.ceil()], 1).long()).chunk(2, 1)
+    percentiles = torch.lerp(one, other, place - below)
+    found = torch.cat([mean[:, None], deviation[:, None], percentiles], 1)
+    return torch.where(count[:, None] > 0, found, 0.0)
 
 
 def cycle_size(n_structures: int, ring: Ring | None) -> int:

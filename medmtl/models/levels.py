@@ -129,7 +129,9 @@ def instance_normalized(
             f"instance normalization needs more than one voxel per channel; found {tuple(x.shape)}"
         )
     flat = (1, samples * channels, *x.shape[2:])
-    weight, bias = (p.repeat(samples) if norm.affine else None for p in (norm.weight, norm.bias))
+    weight, bias = (
+        p.expand(samples, -1).reshape(-1) if norm.affine else None for p in (norm.weight, norm.bias)
+    )
     out, mean, inverse = torch.native_batch_norm(
         x.reshape(flat), weight, bias, None, None, True, 0.0, norm.eps
     )
