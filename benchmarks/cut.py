@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", default="small", choices=SIZES)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--minutes", type=float, default=4.0, help="no new round begins after so many")
     asked = parser.parse_args()
     device = torch.device(asked.device)
@@ -197,7 +197,7 @@ def main() -> None:
             except (ImportError, ConfigError) as error:
                 clock.rows[way] = {"fails": str(error).splitlines()[0]}
                 continue
-            length = 20 if way.startswith("diagnostics") else 4 if device.type == "cuda" else 1
+            length = 20 if way.startswith("diagnostics") else 8 if device.type == "cuda" else 1
             clock.time(way, step, max(2, asked.rounds // 2) if length == 20 else asked.rounds, length)
             steps[title] = clock.rows
             path = write_result(name, f"python benchmarks/cut.py {flags}", found)

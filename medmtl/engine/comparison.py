@@ -17,14 +17,14 @@ compared; a branch of one task alone is not, and neither tells nor asks the othe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv3d_weight
 
-from medmtl.engine.sketch import Sketch
+from medmtl.engine.sketch import Sketch, Sums, sketched
 
 if TYPE_CHECKING:
     from medmtl.engine.cut import Cut
@@ -49,42 +49,42 @@ def _at(cut: Cut, index: int) -> dict[str, Tensor]:
 
 
 def _on_opened_layers(cut: Cut, tasks: Sequence[str]) -> Rows:
-    """By level; what a level saw of patches and of whole volumes went through the same weight."""
-    backbone = cut.model.backbone
-    levels = [level for level in dict.fromkeys(cut.level_of) if backbone.is_shared(level)]
-    weights = {level: backbone.last_convolution(level).weight for level in levels}
-    rows, of_level = _zeros(weights, tasks, cut.sketch)
-    for index, (level, (inner, y, *found)) in enumerate(zip(cut.level_of, cut.parts, strict=True)):
-        gradients = _at(cut, index) if level in weights else {}
-        if not gradients:
-            continue
-        layer = backbone.last_convolution(level), backbone.last_norm(level), inner, y
-        part_of = Sketch(*layer, *found, size=cut.sketch) if cut.sketch else _Whole(*layer, cut)
-        features = cut.leaves[index].detach()
-        for task in [task for task in tasks if task in gradients]:
-            of_level[task][level] += part_of(backbone.at_last_norm(level, features, gradients[task]))
-    return rows
-
-
-def _zeros(
-    weights: Mapping[int, Tensor], tasks: Sequence[str], sketch: int
-) -> tuple[Rows, dict[str, dict[int, Tensor]]]:
-    """Rows of zeros, and each level's part of them.
+    """By level; what a level saw of patches and of whole volumes went through the same weight.
 
     Sketches, which have as many numbers per filter on every level, are one part of a row: all filters.
     """
-    if not sketch or not weights:
-        parts = {task: {level: torch.zeros_like(w) for level, w in weights.items()} for task in tasks}
-        return {task: list(own.values()) for task, own in parts.items()}, parts
-    filters = [len(weight) for weight in weights.values()]
-    known = next(iter(weights.values())).new_zeros((len(tasks), sum(filters), sketch))
-    return (
-        {task: [row[:, :, None]] for task, row in zip(tasks, known, strict=True)},
-        {
-            task: dict(zip(weights, row.split(filters), strict=True))
-            for task, row in zip(tasks, known, strict=True)
-        },
-    )
+    backbone = cut.model.backbone
+    levels = [level for level in dict.fromkeys(cut.level_of) if backbone.is_shared(level)]
+    places: list[tuple[str, int]] = []
+    sums: list[tuple[Sketch, Sums]] = []
+    wholes: list[Tensor] = []
+    for index, (level, (inner, y, *moments)) in enumerate(zip(cut.level_of, cut.parts, strict=True)):
+        gradients = {task: g for task, g in _at(cut, index).items() if task in tasks}
+        if level not in levels or not gradients:
+            continue
+        layer = backbone.last_convolution(level), backbone.last_norm(level), inner, y
+        sketch = Sketch(*layer, *moments, size=cut.sketch) if cut.sketch else None
+        whole = None if cut.sketch else _Whole(*layer, cut)
+        for task, gradient in gradients.items():
+            places.append((task, level))
+            at_norm = backbone.at_last_norm(level, cut.leaves[index].detach(), gradient)
+            if sketch is not None:
+                sums.append((sketch, sketch(at_norm)))
+            elif whole is not None:
+                wholes.append(whole(at_norm))
+    found: dict[tuple[str, int], Tensor] = {}
+    for place, part in zip(places, sketched(sums) if cut.sketch else wholes, strict=True):
+        found[place] = found[place] + part if place in found else part
+    weights = {level: backbone.last_convolution(level).weight for level in levels}
+    if not cut.sketch or not weights:
+        return {t: [found.get((t, n), torch.zeros_like(w)) for n, w in weights.items()] for t in tasks}
+    most = max(weights.values(), key=len)
+    nothing = most.new_zeros((len(most), cut.sketch), dtype=next(iter(found.values()), most).dtype)
+    filters = {level: len(weight) for level, weight in weights.items()}
+    return {
+        task: [torch.cat([found.get((task, n), nothing[:f]) for n, f in filters.items()])[:, :, None]]
+        for task in tasks
+    }
 
 
 class _Whole:

@@ -17,7 +17,10 @@ and all that is ever summed are products of tensors that are there.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +30,21 @@ VOXELS = 4096
 
 Places = tuple[tuple[int, int], ...]
 """On each axis of a kernel, the first place and the step to the second."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What is left of a gradient g at a norm's output, over the voxels of each of N samples.
+
+    Attributes:
+        gz: ``(N, F, size)`` sums of g z.
+        g: ``(N, F)`` sums of g.
+        gy: ``(N, F)`` sums of g (y - mean).
+    """
+
+    gz: Tensor
+    g: Tensor
+    gy: Tensor
 
 
 class Sketch:
@@ -54,27 +72,49 @@ class Sketch:
         *,
         size: int,
     ) -> None:
-        self.y, self.mean = y, mean
-        z = projection(convolution, inner, size)
-        # Sums over z - its mean are the same, and need no large numbers to cancel.
-        self.z = z - z.mean((2, 3, 4), keepdim=True)
-        wide = torch.promote_types(y.dtype, torch.float32)
-        self.z_mean = self.z.mean((2, 3, 4), dtype=wide)[:, None]
-        inverse = inverse[:, :, None]
-        along = torch.addcmul(
-            inner_products(y, self.z, mean=True), self.mean[:, :, None], self.z_mean, value=-1
-        )
-        self.along = along * inverse.square()
-        self.scale = inverse * norm.weight[:, None] if norm.affine else inverse
+        self.y, self.mean, self.inverse = y, mean, inverse
+        self.norm_weight = norm.weight.detach() if norm.affine else torch.ones_like(mean[0])
+        self.z = projection(convolution, inner, size)
+        self.z_mean = self.z.mean((2, 3, 4), dtype=mean.dtype)
+        self.yz_mean = inner_products(y, self.z) / y[0, 0].numel()
 
     @torch.no_grad()
-    def __call__(self, gradient: Tensor) -> Tensor:
-        """``(F, size)`` in float32 or wider, from the gradient at the norm's output."""
+    def __call__(self, gradient: Tensor) -> Sums:
+        """All that has to be known of the gradient at the norm's output."""
         g = gradient.to(self.y.dtype).contiguous()
-        g_sum, centred = _reduced(g, self.y, self.mean)
-        found = torch.addcmul(inner_products(g, self.z), g_sum[:, :, None], self.z_mean, value=-1)
-        found = found.addcmul(centred[:, :, None], self.along, value=-1)
-        return (found * self.scale).sum(0)
+        return Sums(inner_products(g, self.z), *_reduced(g, self.y, self.mean))
+
+
+@torch.no_grad()
+def sketched(found: Sequence[tuple[Sketch, Sums]]) -> list[Tensor]:
+    """Gradients on weights, ``(F, size)`` each in float32 or wider; of all layers and tasks together.
+
+    A few small tensors apiece: side by side they take a few launches in all.
+    """
+    parts: dict[int, Tensor] = {}
+    for samples in dict.fromkeys(len(sums.g) for _, sums in found):
+        indices = [i for i, (_, sums) in enumerate(found) if len(sums.g) == samples]
+        pairs = [found[i] for i in indices]
+        vectors = [
+            *(sums.g for _, sums in pairs),
+            *(sums.gy for _, sums in pairs),
+            *(sketch.mean for sketch, _ in pairs),
+            *(sketch.inverse for sketch, _ in pairs),
+        ]
+        matrices = [
+            *(sums.gz for _, sums in pairs),
+            *(sketch.yz_mean for sketch, _ in pairs),
+            *(sketch.z_mean[:, None].expand_as(sketch.yz_mean) for sketch, _ in pairs),
+        ]
+        g, gy, mean, inverse = torch.cat(vectors, 1)[:, :, None].chunk(4, 1)
+        gz, yz_mean, z_mean = torch.cat(matrices, 1).chunk(3, 1)
+        along = torch.addcmul(yz_mean, mean, z_mean, value=-1) * inverse.square()
+        past_norm = gz.addcmul(g, z_mean, value=-1).addcmul(gy, along, value=-1) * inverse
+        weight = torch.cat([sketch.norm_weight for sketch, _ in pairs])
+        whole = past_norm.sum(0) * weight[:, None]
+        filters = [len(sketch.norm_weight) for sketch, _ in pairs]
+        parts |= dict(zip(indices, whole.split(filters), strict=True))
+    return [parts[i] for i in range(len(found))]
 
 
 def projection(convolution: nn.Conv3d, inner: Tensor, size: int) -> Tensor:
@@ -166,32 +206,29 @@ def _random_filters(
     return signs.to(dtype).to(device), tuple(counts), tuple(draws)
 
 
-def inner_products(a: Tensor, b: Tensor, *, mean: bool = False) -> Tensor:
+def inner_products(a: Tensor, b: Tensor) -> Tensor:
     """Products of all channels of two maps, summed over voxels, ``(N, A, B)`` in float32 or wider.
 
     Args:
         a: ``(N, A, X, Y, Z)``, contiguous.
         b: ``(N, B, X, Y, Z)``, contiguous.
-        mean: mean over voxels instead of the sum, which 16 bits may not hold.
     """
-    factor = 1 / a[0, 0].numel() if mean else 1.0
-    return _per_sample(a, b, factor) if a.device.type == "cpu" else _side_by_side(a, b, factor)
+    return _side_by_side(a, b) if a.is_cuda and torch.version.cuda else _per_sample(a, b)
 
 
-def _per_sample(a: Tensor, b: Tensor, factor: float) -> Tensor:
+def _per_sample(a: Tensor, b: Tensor) -> Tensor:
     wide = torch.promote_types(a.dtype, torch.float32)
-    return torch.bmm(a.flatten(2).to(wide), b.flatten(2).to(wide).transpose(1, 2)) * factor
+    return torch.bmm(a.flatten(2).to(wide), b.flatten(2).to(wide).transpose(1, 2))
 
 
-def _side_by_side(a: Tensor, b: Tensor, factor: float) -> Tensor:
+def _side_by_side(a: Tensor, b: Tensor) -> Tensor:
     """Samples share the rows: products of different samples are for nothing, and nothing is copied."""
     (n, channels), others, voxels = a.shape[:2], b.shape[1], a[0, 0].numel()
     parts = math.gcd(voxels, 1 << (voxels // VOXELS).bit_length())
     rows, columns = (t.reshape(n * t.shape[1], parts, -1).transpose(0, 1) for t in (a, b))
-    nothing = a.new_empty((1, 1, 1))  # beta = 0 does not read it
-    products = torch.baddbmm(nothing, rows, columns.transpose(1, 2), beta=0, alpha=factor)
-    summed = products.sum(0, dtype=torch.promote_types(a.dtype, torch.float32))
-    return summed.view(n, channels, n, others).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+    wide: dict[str, Any] = {} if a.dtype.itemsize > 2 else {"out_dtype": torch.float32}
+    products = torch.bmm(rows, columns.transpose(1, 2), **wide).sum(0)
+    return products.view(n, channels, n, others).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
 
 def _reduced(g: Tensor, y: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:

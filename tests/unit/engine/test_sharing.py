@@ -136,7 +136,7 @@ def test_the_cut_gives_the_joint_backwards_gradient(
     cut.pull(losses)
     cut.compare(TASKS)
     cut.push({task: torch.ones(()) for task in TASKS}, weigh_heads=True)
-    # A weight of one channel before a norm has a gradient of 0 but for rounding, of sums as large as others are.
+    # A weight of one channel before a norm has a gradient of 0 but for rounding, of sums as large as others
     largest = max(float(gradient.abs().max()) for gradient in expected.values() if gradient is not None)
     for name, gradient in grads(network).items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6 * largest)
