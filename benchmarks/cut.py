@@ -1,11 +1,12 @@
 """Times a training step of every weighting beside equal weights, and beside the ordinary way, K backwards.
 
-python benchmarks/cut.py [--device cuda] [--size small|acdc] [--compile]    # results/cut-DEVICE-SIZE.json
+python benchmarks/cut.py [--device cuda] [--size small|acdc|plan] [--compile]   # results/cut-DEVICE-SIZE.json
 
 One dense task and two of cases with every method, then three dense ones with one decoder and with a light one
-each. A block of a method's steps lies right beside a block of equal weights', in either order, so that a busy
-machine slows both; "x" is the median ratio of such pairs. On a GPU a block is waited for at its end alone, as
-in training. Memory is the peak of a step above what lies there between steps.
+each (not of the planned size). A block of a method's steps lies right beside a block of equal weights', in
+either order, so that a busy machine slows both; "x" is the median ratio of such pairs. On a GPU a block is
+waited for at its end alone, as in training; "busy x" is the ratio of the times that its kernels take, which
+no host bounds that launches slowly. Memory is the peak of a step above what lies there between steps.
 
 "K backward passes (LibMTL's way)" runs every task's backward through the whole network, keeping the graph,
 and holds the gradients of all shared parameters of all tasks; TorchJD's own way is `mtl_backward` from the
@@ -62,7 +63,21 @@ class Clock:
         self.bench, self.until = bench, until
         self.device = bench.batch.image.device
         self.equal = stepper(bench, "ew")
+        self.equal_busy = self.busy(self.equal) if self.device.type == "cuda" else math.nan
         self.rows: dict[str, Any] = {}
+
+    def busy(self, step: Step, steps: int = 3) -> float:
+        """Seconds per step that the GPU computes."""
+        from torch.profiler import ProfilerActivity, profile
+
+        for _ in range(steps):
+            step()
+        with profile(activities=[ProfilerActivity.CUDA]) as seen:
+            for _ in range(steps):
+                step()
+            torch.cuda.synchronize()
+        kernels = (e for e in seen.events() if e.device_type == torch.autograd.DeviceType.CUDA)
+        return sum(kernel.device_time_total for kernel in kernels) / steps / 1e6
 
     def block(self, step: Step, steps: int) -> tuple[float, float]:
         """Seconds per step, and peak MiB above what was there before."""
@@ -99,6 +114,7 @@ class Clock:
         row = {"ms": round(1e3 * median(own[0] for own, _ in pairs), 2), "x": round(median(ratios), 4)}
         row |= {"from": round(min(ratios), 3), "to": round(max(ratios), 3), "rounds": len(pairs)}
         if self.device.type == "cuda":
+            row["busy x"] = round(self.busy(step, steps if steps > 8 else 3) / self.equal_busy, 4)
             row["peak MiB"] = round(max(own[1] for own, _ in pairs))
         self.rows[name] = row
         print(f"{name:44} {row}", flush=True)
@@ -143,14 +159,15 @@ def ways_of(bench: Bench, *, all_methods: bool) -> dict[str, Callable[[], Step]]
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: time and memory over equal weights'."""
-    lines = ["| | x | ms | memory x |", "|---|---|---|---|"]
+    lines = ["| | x | busy x | ms | memory x |", "|---|---|---|---|---|"]
     memory = rows.get("ew", {}).get("peak MiB")
     for name, row in rows.items():
         if "fails" in row:
-            lines.append(f"| {name} | {row['fails']} | | |")
+            lines.append(f"| {name} | {row['fails']} | | | |")
             continue
         share = f"{row['peak MiB'] / memory:.2f}" if memory and "peak MiB" in row else ""
-        lines.append(f"| {name} | {row['x']:.3f} | {row['ms']:.1f} | {share} |")
+        busy = f"{row['busy x']:.3f}" if "busy x" in row else ""
+        lines.append(f"| {name} | {row['x']:.3f} | {busy} | {row['ms']:.1f} | {share} |")
     return "\n".join(lines)
 
 
@@ -177,11 +194,12 @@ def main() -> None:
     steps: dict[str, Any] = {}
     found: dict[str, Any] = {"settings": settings, "steps": steps}
     # Seconds of the whole budget at which each network's share of it ends.
-    for title, names, decoders, share in (
-        ("one dense task, two of cases", ONE_DENSE, "shared", 0.7),
+    networks = (
+        ("one dense task, two of cases", ONE_DENSE, "shared", 1.0 if asked.size == "plan" else 0.7),
         ("three dense tasks, one decoder", THREE_DENSE, "shared", 0.85),
         ("three dense tasks, a light decoder each", THREE_DENSE, "separate", 1.0),
-    ):
+    )
+    for title, names, decoders, share in networks[: 1 if asked.size == "plan" else 3]:
         bench = make_bench(names, decoders, asked.size, device, asked.compile)
         whole = names == ONE_DENSE
         if whole and device.type == "cuda":

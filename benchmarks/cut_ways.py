@@ -21,6 +21,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"widths": [4, 8], "shape": (16, 16, 4), "cases": 2},
     "small": {"widths": [16, 32, 64], "shape": (48, 48, 8), "cases": 2},
     "acdc": {"widths": [32, 64, 128, 256, 256], "shape": (128, 128, 16), "cases": 4},
+    # What `medmtl plan` makes of ACDC for a GPU of 8 GiB (results/plan.json).
+    "plan": {"widths": [32, 64, 128, 256, 320, 320], "shape": (224, 224, 18), "cases": 2, "flat": 3},
 }
 COLUMNS = {
     "anatomy": Column("anatomy", "mask", labels={"RV": 1, "MYO": 2, "LV": 3}),
@@ -88,10 +90,10 @@ class Bench:
 def make_bench(names: Sequence[str], decoders: str, size: str, device: torch.device, compiled: bool) -> Bench:
     """The network and a batch of noise in which everything is labelled; its content does not matter."""
     how = SIZES[size]
-    levels = len(how["widths"])
+    levels, flat = len(how["widths"]), how.get("flat", 1)
     backbone = {
         "type": "unet", "widths": how["widths"], "decoders": decoders,
-        "kernels": [[3, 3, 1], *[[3, 3, 3]] * (levels - 1)],
+        "kernels": [*[[3, 3, 1]] * flat, *[[3, 3, 3]] * (levels - flat)],
         "strides": [[1, 1, 1], *[[2, 2, 1]] * (levels - 1)],
     }  # fmt: skip
     tasks = {name: build_task(name, SECTIONS[name], COLUMNS) for name in names}

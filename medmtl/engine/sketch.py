@@ -74,7 +74,9 @@ class Sketch:
     ) -> None:
         self.y, self.mean, self.inverse = y, mean, inverse
         self.norm_weight = norm.weight.detach() if norm.affine else torch.ones_like(mean[0])
-        self.z = projection(convolution, inner, size)
+        z = projection(convolution, inner, size)
+        # Sums over z - its mean are the same, and need no large numbers to cancel.
+        self.z = z - z.mean((2, 3, 4), keepdim=True)
         self.z_mean = self.z.mean((2, 3, 4), dtype=mean.dtype)
         self.yz_mean = inner_products(y, self.z) / y[0, 0].numel()
 
