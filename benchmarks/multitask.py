@@ -8,9 +8,10 @@ masks or with those of 20 % of the training cases and all diagnoses. Segmentatio
 from the cases that have one, as it has nothing to learn from the others, and so meets each mask more often
 than many tasks do; a fifth training shows cases with masks more often (``sampling: labels``). A sixth is of
 four tasks, of which the two that draw maps have a light decoder each; in a seventh the anatomy comes first,
-too: tissue's share is cut to three tenths, the others' to one. All are tested on the same cases. Differences
-are paired by case and seed; their interval is a bootstrap over both. Without ``--dataset`` the cases are
-phantoms; a dataset of another origin (an ingested ACDC) needs the columns ``anatomy`` and ``disease``.
+too: tissue's share is cut to three tenths, the others' to one. An eighth has equal weights. All are tested on
+the same cases. Differences are paired by case and seed; their interval is a bootstrap over both. Without
+``--dataset`` the cases are phantoms; a dataset of another origin (an ingested ACDC) needs the columns
+``anatomy`` and ``disease``.
 Writes benchmarks/results/multitask.json; some of the arms write multitask-arms-N-N.json, and -NAME is added
 for a dataset.
 """
@@ -42,9 +43,17 @@ ARMS = (
     "few masks, all diagnoses, sampling: labels",
     "four tasks, a decoder each",
     "four tasks, a decoder each, anatomy first",
+    "four tasks, equal weights",
 )
-PAIRS = ((ARMS[0], ARMS[1]), (ARMS[2], ARMS[3]), (ARMS[4], ARMS[3]), (ARMS[5], ARMS[1]), (ARMS[6], ARMS[1]))
-SEPARATE = ARMS[5:]
+PAIRS = (
+    (ARMS[0], ARMS[1]),
+    (ARMS[2], ARMS[3]),
+    (ARMS[4], ARMS[3]),
+    (ARMS[5], ARMS[1]),
+    (ARMS[6], ARMS[1]),
+    (ARMS[7], ARMS[1]),
+)
+SEPARATE = ARMS[5:7]
 FIRST = {"type": "balanced", "importance": {"tissue": 0.3, "disease": 0.1, "function": 0.1}}
 SPLITS = {"train": 0.5, "val": 0.1, "test": 0.4}
 TASKS: dict[str, dict[str, Any]] = {
@@ -66,6 +75,7 @@ def tasks_of(arm: str, columns: Any) -> dict[str, dict[str, Any]]:
         ARMS[4]: ("anatomy", "tissue", "disease"),
         ARMS[5]: ("anatomy", "tissue", "disease", "function"),
         ARMS[6]: ("anatomy", "tissue", "disease", "function"),
+        ARMS[7]: ("anatomy", "tissue", "disease", "function"),
     }[arm]
     has = {"anatomy": "anatomy", "tissue": "tissue", "disease": "disease", "function": "LV_EF"}
     return {name: TASKS[name] for name in named if has[name] in columns}
@@ -76,7 +86,7 @@ def dataset_of(arm: str, root: Path, seed: int) -> Any:
     from medmtl.data import open_dataset
 
     dataset = open_dataset(root)
-    if arm in (ARMS[0], ARMS[1], *SEPARATE):
+    if arm in (ARMS[0], ARMS[1], *ARMS[5:]):
         return dataset
     train = [case.case_id for case in dataset.select("train")]
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(7,)))
@@ -108,7 +118,7 @@ def config_of(asked: dict[str, Any], tasks: dict[str, Any], own_grid: bool) -> A
                 "decoders": "separate" if asked["arm"] in SEPARATE else "shared",
             },
             "tasks": tasks,
-            "weighting": FIRST if asked["arm"] == ARMS[6] else {"type": "balanced"},
+            "weighting": {ARMS[6]: FIRST, ARMS[7]: {"type": "ew"}}.get(asked["arm"], {"type": "balanced"}),
             "training": {
                 "epochs": 4,
                 "steps_per_epoch": -(-asked["steps"] // 4),
