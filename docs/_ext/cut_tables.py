@@ -24,8 +24,10 @@ def _costs(found: dict[str, Any]) -> str:
     settings = found["settings"]
     ways = dict.fromkeys(way for rows in networks.values() for way in rows)
     made = f"`{found['command']}` at commit {found['commit']}, {found['machine']}"
+    busy = any("busy x" in row for rows in networks.values() for row in rows.values())
     lines = [
-        f"{made}, {settings['device']}, {settings['precision']}: step time over that of equal weights.",
+        f"{made}, {settings['device']}, {settings['precision']}: step time over that of equal weights"
+        f"{', and that of the kernels alone' if busy else ''}.",
         "",
         f"| | {' | '.join(networks)} |",
         f"|---|{'---|' * len(networks)}",
@@ -42,7 +44,8 @@ def _cell(rows: dict[str, Any], way: str) -> str:
     row, reference = rows[way], next(iter(rows.values()))
     if "peak MiB" not in row:
         return f"{row['x']:.2f}"
-    return f"{row['x']:.2f}, memory {row['peak MiB'] / reference['peak MiB']:.2f}"
+    busy = f", kernels {row['busy x']:.3f}" if "busy x" in row else ""
+    return f"{row['x']:.3f}{busy}, memory {row['peak MiB'] / reference['peak MiB']:.2f}"
 
 
 def agreement_table() -> str:
