@@ -168,10 +168,10 @@ def _views(
         draws: as of `_random_filters`.
     """
     sample, channel, *steps = stride
-    axes = list(zip(shape[2:], steps, *geometry, counts, strict=True))
-    sizes = tuple((side - dilation * (kernel - 1) - 1) // by + 1 for side, _, kernel, by, dilation, _ in axes)
-    moved = [step * by for _, step, _, by, _, _ in axes]
-    reach = [step * dilation for _, step, _, _, dilation, _ in axes]
+    axes = list(zip(shape[2:], steps, *geometry, strict=True))
+    sizes = tuple((side - dilation * (kernel - 1) - 1) // by + 1 for side, _, kernel, by, dilation in axes)
+    moved = [step * by for _, step, _, by, _ in axes]
+    reach = [step * dilation for _, step, _, _, dilation in axes]
     rows = [channel * math.prod(counts[axis + 1 :]) for axis in range(len(counts))]
     views = []
     for number, places in enumerate(draws):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -367,6 +368,30 @@ def test_random_filters_keep_inner_products_on_average(kernel: tuple[int, int, i
         projected = projection(filters, pair, 20_000)[..., 0, 0, 0]
         found, expected = projected @ projected.T, pair.flatten(1) @ pair.flatten(1).T
         torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 16])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"),
+    [
+        ((1, 1, 1), 1, 0, 1),
+        ((3, 3, 1), 1, (1, 1, 0), 1),
+        ((3, 3, 3), (2, 2, 1), 1, 1),
+        ((3, 2, 5), (1, 2, 3), (2, 0, 1), (1, 3, 1)),
+    ],
+)
+def test_a_projection_is_a_convolution_with_its_filters(
+    kernel: tuple[int, int, int], stride: Any, padding: Any, dilation: Any, size: int
+) -> None:
+    """The filters are what it makes of every entry of a kernel alone."""
+    entries = 4 * math.prod(kernel)
+    alone = torch.eye(entries, dtype=torch.float64).view(entries, 4, *kernel)
+    filters = projection(nn.Conv3d(4, 6, kernel), alone, size).flatten(1).T.reshape(size, 4, *kernel)
+    convolution = nn.Conv3d(4, 6, kernel, stride, padding, dilation)
+    inner = torch.randn(2, 4, 11, 10, 9, dtype=torch.float64)
+    expected = nn.functional.conv3d(inner, filters, None, stride, padding, dilation)
+    torch.testing.assert_close(projection(convolution, inner, size), expected)
+    assert ((filters != 0).sum((1, 2, 3, 4)) == 4).all()  # one place each
 
 
 @pytest.mark.parametrize("products", [_per_sample, _side_by_side])
