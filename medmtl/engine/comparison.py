@@ -2,10 +2,10 @@
 
 - ``last_layers``: gradients of the weights of the last convolution before each pyramid level, by the direct
   path from that level. A level ends in p = activation(norm(conv(h)) + residual), so that gradient needs c_i
-  at that level and the two tensors around conv, which the forward pass keeps; no graph of the encoder. What a
-  level contributes through deeper levels is left out of the comparison (not of the update). A backbone that
-  does not open its levels is compared by its graph, on the nearest weight behind each level's features.
-  A task that sees whole volumes and one that sees patches meet on the same weights.
+  at that level, the two tensors around conv and what the norm found, which the forward pass keeps; no graph of
+  the encoder. What a level contributes through deeper levels is left out of the comparison (not of the
+  update). A backbone that does not open its levels is compared by its graph, on the nearest weight behind
+  each level's features. A task that sees whole volumes and one that sees patches meet on the same weights.
 - ``features``: the c_i themselves. Two tasks that label different samples then look orthogonal however
   opposed they are, so it is refused unless all tasks label the same samples (`medmtl.engine.samples`).
 - ``shared_parameters``: gradients on all encoder parameters, exact, one encoder backward per task.
