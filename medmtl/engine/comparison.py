@@ -2,8 +2,8 @@
 
 - ``last_layers``: gradients of the weights of the last convolution before each pyramid level, by the direct
   path from that level. A level ends in p = activation(norm(conv(h)) + residual), so that gradient needs c_i
-  at that level, the two tensors around conv and what the norm found, which the forward pass keeps; no graph of
-  the encoder. What a level contributes through deeper levels is left out of the comparison (not of the
+  at that level, the two tensors around conv and what the norm found, which the forward pass keeps; no graph
+  of the encoder. What a level contributes through deeper levels is left out of the comparison (not of the
   update). A backbone that does not open its levels is compared by its graph, on the nearest weight behind
   each level's features. A task that sees whole volumes and one that sees patches meet on the same weights.
 - ``features``: the c_i themselves. Two tasks that label different samples then look orthogonal however
