@@ -25,9 +25,9 @@ def _costs(found: dict[str, Any]) -> str:
     ways = dict.fromkeys(way for rows in networks.values() for way in rows)
     made = f"`{found['command']}` at commit {found['commit']}, {found['machine']}"
     busy = any("busy x" in row for rows in networks.values() for row in rows.values())
+    kernels = ", and that of the kernels alone" if busy else ""
     lines = [
-        f"{made}, {settings['device']}, {settings['precision']}: step time over that of equal weights"
-        f"{', and that of the kernels alone' if busy else ''}.",
+        f"{made}, {settings['device']}, {settings['precision']}: step time over that of equal weights{kernels}.",
         "",
         f"| | {' | '.join(networks)} |",
         f"|---|{'---|' * len(networks)}",
