@@ -27,7 +27,7 @@ def _costs(found: dict[str, Any]) -> str:
     busy = any("busy x" in row for rows in networks.values() for row in rows.values())
     kernels = ", and that of the kernels alone" if busy else ""
     lines = [
-        f"{made}, {settings['device']}, {settings['precision']}: step time over that of equal weights{kernels}.",
+        f"{made}, {settings['device']}, {settings['precision']}: step time over equal weights'{kernels}.",
         "",
         f"| | {' | '.join(networks)} |",
         f"|---|{'---|' * len(networks)}",
