@@ -155,7 +155,8 @@ class Weighting(nn.Module, ABC):
         factors = torch.where(step.usable, weighed.weights, 0.0)
         self._weights = dict(zip(step.names, factors.detach().clone().unbind(), strict=True))
         self.decided()
-        self.alarm.update(weighed.share.detach(), step.present, step.usable)
+        share = weighed.share() if callable(weighed.share) else weighed.share
+        self.alarm.update(share.detach(), step.present, step.usable)
         self._raw_weights = dict(zip(step.names, weighed.raw.detach().clone().unbind(), strict=True))
         # A loss outside the domain makes the total NaN; a 0 does not, it only has nothing to teach.
         total = torch.where(step.usable | (step.losses == 0), 0.0, torch.nan).sum()

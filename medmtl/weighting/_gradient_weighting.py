@@ -120,10 +120,9 @@ class GradientWeighting(Weighting):
         """The weights from the gradients; a task's share is that of its weighted gradient's norm."""
         assert self._gradients is not None
         gradients = self._gradients.select([self.tasks[position] for position in present])
-        usable = finite(losses)
+        usable, norms = finite(losses), gradients.norms().to(losses)
         weights = torch.where(usable, self.balance(losses, gradients, present).to(losses), 0.0)
-        pull = weights.abs() * gradients.norms().to(losses)
-        return Weighed(weights, weights, share_of(pull, usable))
+        return Weighed(weights, weights, lambda: share_of(weights.abs() * norms, usable))
 
 
 class GramianWeighting(GradientWeighting):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,12 +22,12 @@ class Weighed:
         weights: ``(P,)`` factors of the losses; carry a gradient only if they are learned.
         share: ``(P,)`` share of each task in the total, summing to 1, for the collapse alarm. Of the weight
             where weights can be compared, of the weighted loss where a weight may only undo its loss's unit,
-            which is no collapse.
+            which is no collapse. Or what finds it, called once the weights are in use.
     """
 
     raw: Tensor
     weights: Tensor
-    share: Tensor
+    share: Tensor | Callable[[], Tensor]
 
 
 def finite(values: Tensor) -> Tensor:
