@@ -22,6 +22,7 @@ Costs: three numbers per task and a fixed, small number of operations per step, 
 Fails: what is learned first fades: its last bit of loss counts as it did at the start, which is little; UW-O
 gets low-noise tasks lower. A task whose first 20 losses are not typical (a warm start on one task
 only) is scaled wrongly for good. A loss that cannot fall is not told apart from one that has not fallen yet.
+Segmentation beside many other tasks is slower than with equal weights, which suit medmtl's own losses.
 """
 
 from __future__ import annotations
