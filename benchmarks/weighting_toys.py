@@ -68,7 +68,7 @@ def arms_of(problem: Problem) -> list[Arm]:
         ("dynamic-scaling", {"type": "dynamic-scaling", **reference}),
         ("weight-learning", {"type": "weight-learning"}),
         ("balanced", {"type": "balanced"}),
-        ("balanced, power 1/2", {"type": "balanced", "power": 0.5}),
+        ("balanced, power 0", {"type": "balanced", "power": 0.0}),
         ("balanced, power 1", {"type": "balanced", "power": 1.0}),
         (
             "balanced, power 1, unbounded",

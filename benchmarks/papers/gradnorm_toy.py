@@ -46,7 +46,7 @@ def loss_arms(tasks: list[str]) -> dict[str, Any]:
         **{f"uw-so, T {t:g}": {"type": "uw-so", "temperature": t} for t in (0.1, 1.0, 10.0)},
         "uw-so, effective": {"type": "uw-so", "effective_tasks": 0.8 * count},
         "balanced": {"type": "balanced"},
-        "balanced, power 1/2": {"type": "balanced", "power": 0.5},
+        "balanced, power 0": {"type": "balanced", "power": 0.0},
         "balanced, power 1": {"type": "balanced", "power": 1.0},
         "dwa": {"type": "dwa"},
         "rlw": {"type": "rlw"},

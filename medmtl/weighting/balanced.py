@@ -1,28 +1,28 @@
-"""medmtl's default: losses over their start count alike; no units, nothing to tune, nothing that collapses.
+"""medmtl's default: losses over their start, weighed by the root of what is left; no units, nothing to tune.
 
 Formula, for the P tasks present, with stop-gradient on everything but L_i:
 
 S_i = mean of the task's first 20 losses                  its scale
 r_i = (running mean of L_i over about 50 steps) / S_i     how much of the loss is left, 1 at the start
-p   = softmax(-power log(r) / T), power = 0: 1 / P        T = 1, or the T > 1 with perplexity(p) = 0.8 P
+p   = softmax(-power log(r) / T), power = 1/2             T = 1, or the T > 1 with perplexity(p) = 0.8 P
 u_i = floor / P + (1 - floor) p_i, floor = 0.1            so that every task keeps a share
 total = P sum_i u_i L_i / S_i
 
 Source: medmtl's own. Its parts: inverse losses (Kirchdorfer et al., GCPR 2024), losses over their start
 (GradNorm, Chen et al., ICML 2018), perplexity as an effective number (Hill, Ecology 1973).
 
-Why power 0: it is ahead of the others on three of five small problems, level on one and behind on one
-(docs/explanation/task-weighting.md). Near its optimum a squared error has a gradient that falls like the root
-of the loss: with power 1/2 a task's pull on the shared weights stays level while it learns, with power 1
-(UW-O) it grows as a loss nears 0, so that whoever learns first may win for good; with power 0 it fades. Where
-one task is learned to nothing and still matters, 1/2 is better. T and floor bound what a power does.
+Why 1/2: near its optimum a squared error has a gradient that falls like the root of the loss, so that
+L / sqrt(r) keeps a task's pull on the shared weights level while it learns. Power 1 (UW-O) lets that pull
+grow as a loss nears 0, so that whoever learns first may win for good; power 0, where all tasks count alike,
+lets it fade: better on three of five small problems, worse for the masks of hearts, which are learned first
+and still matter (docs/explanation/task-weighting.md). T and floor bound what a power does.
 
 When: by default; nothing to tune, units do not matter, and no mix of tasks collapses.
 Costs: three numbers per task and a fixed, small number of operations per step, no wait for the device.
-Fails: what is learned first fades: its last bit of loss counts as it did at the start, which is little; UW-O
-gets low-noise tasks lower. A task whose first 20 losses are not typical (a warm start on one task
+Fails: its bounds cost something where none are needed: where every task learns readily and has little noise,
+UW-O gets the low-noise tasks lower. A task whose first 20 losses are not typical (a warm start on one task
 only) is scaled wrongly for good. A loss that cannot fall is not told apart from one that has not fallen yet.
-Segmentation beside many other tasks is slower than with equal weights, which suit medmtl's own losses.
+Masks beside many other tasks are learned later than with equal weights, which suit medmtl's own losses.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MEMORY = 0.98
 
 @WEIGHTINGS.register("balanced")
 class BalancedWeights(Weighting):
-    """Losses over their start, weighed alike or by what is left of them, within bounds.
+    """Losses over their start, weighed by the root of what is left of them, within bounds.
 
     Args:
         tasks: names of the K tasks.
@@ -74,7 +74,7 @@ class BalancedWeights(Weighting):
         self,
         tasks: Sequence[str],
         *,
-        power: float = 0.0,
+        power: float = 0.5,
         effective_share: float = 0.8,
         floor: float = 0.1,
         importance: Mapping[str, float] | None = None,

@@ -34,11 +34,17 @@ def take(weighting: Weighting, losses: dict[str, float]) -> dict[str, float]:
 
 
 ROOT = {"power": 0.5}
-"""With the bounds at work; by default all tasks count alike."""
+"""The default, said aloud."""
 
 
-def test_by_default_a_task_counts_as_at_its_start_however_far_it_has_come() -> None:
-    weighting = build_weighting("balanced", TASKS)
+def test_the_power_is_one_half_by_default() -> None:
+    one, other = build_weighting("balanced", TASKS), build_weighting("balanced", TASKS, **ROOT)
+    for step in range(0, 3500, 50):
+        assert take(one, acdc(step)) == take(other, acdc(step))
+
+
+def test_with_power_0_a_task_counts_as_at_its_start_however_far_it_has_come() -> None:
+    weighting = build_weighting("balanced", TASKS, power=0.0)
     for step in range(0, 3500, 50):
         shares = take(weighting, acdc(step))
         assert all(share == pytest.approx(1 / 3, rel=1e-5) for share in shares.values())
