@@ -55,36 +55,39 @@ def _on_opened_layers(cut: Cut, tasks: Sequence[str]) -> Rows:
     """
     backbone = cut.model.backbone
     levels = [level for level in dict.fromkeys(cut.level_of) if backbone.is_shared(level)]
+    weights = {level: backbone.last_convolution(level).weight for level in levels}
     places: list[tuple[str, int]] = []
     sums: list[tuple[Sketch, Sums]] = []
-    wholes: list[Tensor] = []
+    parts: list[Tensor] = []
     for index, (level, (inner, y, *moments)) in enumerate(zip(cut.level_of, cut.parts, strict=True)):
         gradients = {task: g for task, g in _at(cut, index).items() if task in tasks}
-        if level not in levels or not gradients:
+        if level not in weights or not gradients:
             continue
+        places += [(task, level) for task in gradients]
+        features = cut.leaves[index].detach()
+        at_norm = (backbone.at_last_norm(level, features, g) for g in gradients.values())  # one at a time
         layer = backbone.last_convolution(level), backbone.last_norm(level), inner, y
-        sketch = Sketch(*layer, *moments, size=cut.sketch) if cut.sketch else None
-        whole = None if cut.sketch else _Whole(*layer, cut)
-        for task, gradient in gradients.items():
-            places.append((task, level))
-            at_norm = backbone.at_last_norm(level, cut.leaves[index].detach(), gradient)
-            if sketch is not None:
-                sums.append((sketch, sketch(at_norm)))
-            elif whole is not None:
-                wholes.append(whole(at_norm))
-    found: dict[tuple[str, int], Tensor] = {}
-    for place, part in zip(places, sketched(sums) if cut.sketch else wholes, strict=True):
-        found[place] = found[place] + part if place in found else part
-    weights = {level: backbone.last_convolution(level).weight for level in levels}
+        if cut.sketch:
+            sketch = Sketch(*layer, *moments, size=cut.sketch)
+            sums += [(sketch, sketch(gradient)) for gradient in at_norm]
+        else:
+            whole = _Whole(*layer, cut)
+            parts += [whole(gradient) for gradient in at_norm]
+    known: dict[tuple[str, int], Tensor] = {}
+    for place, part in zip(places, sketched(sums) if cut.sketch else parts, strict=True):
+        known[place] = known[place] + part if place in known else part
+    most = max((len(weight) for weight in weights.values()), default=0)
+    nothing = cut.leaves[0].new_zeros((most, cut.sketch), dtype=torch.float32)
+
+    def part_of(task: str, level: int) -> Tensor:
+        if (task, level) in known:
+            return known[task, level]
+        return nothing[: len(weights[level])] if cut.sketch else torch.zeros_like(weights[level])
+
+    rows = {task: [part_of(task, level) for level in weights] for task in tasks}
     if not cut.sketch or not weights:
-        return {t: [found.get((t, n), torch.zeros_like(w)) for n, w in weights.items()] for t in tasks}
-    most = max(weights.values(), key=len)
-    nothing = most.new_zeros((len(most), cut.sketch), dtype=next(iter(found.values()), most).dtype)
-    filters = {level: len(weight) for level, weight in weights.items()}
-    return {
-        task: [torch.cat([found.get((task, n), nothing[:f]) for n, f in filters.items()])[:, :, None]]
-        for task in tasks
-    }
+        return rows
+    return {task: [torch.cat(row)[:, :, None]] for task, row in rows.items()}
 
 
 class _Whole:

@@ -210,13 +210,16 @@ def _apart(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
 
     A skip connection's is a part of something larger, which it would keep, and is slow to read as it is.
     """
-    found: dict[int, Tensor] = {}
-    for index, gradient in enumerate(gradients):
-        if gradient is not None:
-            whole = gradient.contiguous()
-            shared = any(whole.data_ptr() == other.data_ptr() for other in found.values())
-            found[index] = whole.clone() if shared else whole
-    return [found.get(index) for index in range(len(gradients))]
+    taken: set[int] = set()
+    found: list[Tensor | None] = []
+    for gradient in gradients:
+        whole = None if gradient is None else gradient.contiguous()
+        if whole is not None and whole.data_ptr() in taken:
+            whole = whole.clone()
+        if whole is not None:
+            taken.add(whole.data_ptr())
+        found.append(whole)
+    return found
 
 
 def _scale(gradients: list[Tensor], factor: Tensor) -> None:

@@ -61,10 +61,7 @@ def train_step(
         scaler.unscale_(optimizer)
     model.backbone.pull_together()
     limit = float("inf") if max_gradient_norm is None else max_gradient_norm
-    learned = {id(parameter) for parameter in weighting.parameters()}
-    known = (parameter for group in optimizer.param_groups for parameter in group["params"])
-    own = [parameter for parameter in known if id(parameter) not in learned]
-    output.gradient_norm = torch.nn.utils.clip_grad_norm_(own, limit)
+    output.gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
     if scaler is None:
         optimizer.step()
     else:

@@ -124,7 +124,7 @@ def _sums_by_sector(values: Tensor, sector: Tensor) -> Tensor:
     n, k, x, y, z = values.shape
     slices = values.permute(0, 4, 1, 2, 3).reshape(n * z, k, x * y)
     own = sector.permute(0, 3, 1, 2).reshape(n * z, x * y, 1)
-    sectors = _places(SECTORS, sector.device)[:, 0] + (SECTORS - 1) / 2
+    sectors = torch.arange(SECTORS, device=sector.device)
     at_once = max(1, AT_ONCE // (x * y * SECTORS))
     found = [
         torch.bmm(some, (theirs == sectors).to(some.dtype))

@@ -101,9 +101,10 @@ def activated(norm: nn.Module, activation: nn.Module, x: Tensor, residual: Tenso
     """activation(norm(x) + residual), whatever the norm."""
     if isinstance(norm, nn.InstanceNorm3d) and not norm.track_running_stats:
         return instance_normalized(norm, activation, x, residual)[0]
-    normed = norm(x)
-    found: Tensor = activation(normed if residual is None else normed + residual)
-    return found
+    found: Tensor = norm(x)
+    if residual is not None:
+        found += residual
+    return activation(found)
 
 
 def instance_normalized(

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from medmtl.models import Ring, describe_cycle, describe_frames, extreme_frames, ring_of
-from medmtl.models.descriptors import cycle_size
+from medmtl.models import Ring, describe_cycle, describe_frames, descriptors, extreme_frames, ring_of
+from medmtl.models.descriptors import SECTORS, cycle_size
 from medmtl.models.frames import attention_over_frames, extreme_values, mean_over_frames
 
 SPACING = (1.25, 1.25, 8.0)
@@ -158,3 +158,17 @@ def test_values_are_pooled_over_the_frames_of_their_own_case() -> None:
     scores = torch.tensor([0.0, 50.0, 0.0, -3.0, 1.0, 1.0])
     expected = torch.tensor([[2.0, 5.0], [4.0, 4.0], [9.0, 1.0]])
     assert torch.allclose(attention_over_frames(values, scores, CASE_OF_FRAME, 3), expected, atol=1e-4)
+
+
+def test_sums_by_sector_are_the_same_however_many_slices_are_held_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    values, sector = torch.rand(3, 2, 6, 5, 4), torch.randint(0, SECTORS, (3, 6, 5, 4), dtype=torch.uint8)
+    expected = torch.stack(
+        [torch.where(sector[:, None] == s, values, 0.0).sum((2, 3)).transpose(1, 2) for s in range(SECTORS)],
+        -1,
+    )
+    for at_once in (descriptors.AT_ONCE, 5 * 6 * 5 * SECTORS, 1):
+        monkeypatch.setattr(descriptors, "AT_ONCE", at_once)
+        torch.testing.assert_close(descriptors._sums_by_sector(values, sector), expected)
